@@ -1,0 +1,20 @@
+# Every target makes what it needs: .venv from the first Python that is new enough.
+PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3,$(shell $(p) -c 'import sys, venv, ensurepip; sys.version_info >= (3, 11) and print("$(p)")' 2>/dev/null)))
+BIN := .venv/bin
+
+.PHONY: run test check fmt bench
+run: .venv/run ; $(BIN)/tunnel-server run
+test: .venv/dev ; $(BIN)/pytest
+check: .venv/dev ; $(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/pyright && $(BIN)/lint-imports
+fmt: .venv/dev ; $(BIN)/ruff format . && $(BIN)/ruff check --fix .
+bench: .venv/dev ; $(BIN)/python bench/run.py
+
+.venv/run: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or later with venv is needed (Debian: apt-get install python3-venv)"; exit 1; }
+	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
+	$(BIN)/pip install -q -e .
+	@touch $@
+
+.venv/dev: pyproject.toml .venv/run
+	$(BIN)/pip install -q -e '.[dev]'
+	@touch $@

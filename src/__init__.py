@@ -1,0 +1,1 @@
+"""A self-hosted tunnel server: local services on the web over plain SSH."""

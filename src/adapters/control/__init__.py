@@ -1,0 +1,1 @@
+"""The control plane: what the server answers in its own name."""

@@ -1,0 +1,115 @@
+"""The control plane's aiohttp application, to which the relay hands connections."""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import json
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import structlog
+from aiohttp import web
+
+from tunnel_server.domain.negotiation import Answer, preferred
+
+if TYPE_CHECKING:
+    from tunnel_server.domain.naming import BaseUrl
+
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Connection": "close",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
+    "Server": "tunnel-server",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+log = structlog.get_logger()
+
+
+class ControlPlane:
+    """Serves while entered; ``protocol`` gives a handler for one connection and one answer on it.
+
+    ``ready`` tells whether new requests are welcome, ``ssh_hint`` is the command shown to a visitor.
+    """
+
+    def __init__(self, base: BaseUrl, ready: Callable[[], bool], ssh_hint: str) -> None:
+        self._base = base
+        self._ready = ready
+        self._hint = ssh_hint
+        self._runner: web.AppRunner | None = None
+
+    async def __aenter__(self) -> Self:
+        app = web.Application(middlewares=[_tidy])
+        app.router.add_get("/", self._root)
+        app.router.add_get("/healthz", _healthz)
+        app.router.add_get("/readyz", self._readyz)
+        app.on_response_prepare.append(_last_answer)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        await self._runner.setup()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._runner is not None
+        await self._runner.cleanup()
+
+    def protocol(self) -> asyncio.Protocol:
+        """Return a protocol that takes over a connection at a message boundary, answers once and closes it."""
+        assert self._runner is not None and self._runner.server is not None
+        return self._runner.server()
+
+    async def _readyz(self, request: web.Request) -> web.Response:
+        return web.Response(text="ready") if self._ready() else web.Response(text="stopping", status=503)
+
+    async def _root(self, request: web.Request) -> web.Response:
+        if preferred(request.headers.get("Accept", "")) is not Answer.HTML:
+            return web.Response(text=f"tunnel server at {self._base.root_url}\n{self._hint}\n")
+        return _page(
+            "Tunnel server", f"Publish what listens on your port 5000:<pre>{html.escape(self._hint)}</pre>", 200
+        )
+
+
+async def _healthz(request: web.Request) -> web.Response:
+    return web.Response(text="OK")
+
+
+async def _last_answer(request: web.Request, response: web.StreamResponse) -> None:
+    # The next request on this connection may be for a tunnel, so the connection ends here.
+    response.force_close()
+    response.headers.update(HEADERS)
+
+
+@web.middleware
+async def _tidy(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        return _problem(request, error.status, error.reason)
+    except Exception:
+        log.exception("control.failed", path=request.path)
+        return _problem(request, 500, "Internal Server Error")
+
+
+def _problem(request: web.Request, status: int, reason: str) -> web.Response:
+    match preferred(request.headers.get("Accept", "")):
+        case Answer.JSON:
+            return web.Response(text=json.dumps({"message": reason}), content_type="application/json", status=status)
+        case Answer.HTML:
+            return _page(reason, "There is nothing at this address.", status)
+        case Answer.TEXT:
+            return web.Response(text=reason + "\n", status=status)
+
+
+def _page(title: str, body: str, status: int) -> web.Response:
+    page = (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        "<style>body{font:1.1rem/1.6 system-ui,sans-serif;max-width:42rem;margin:15vh auto;padding:0 1rem}</style>"
+        f"<h1>{html.escape(title)}</h1><p>{body}</p></html>\n"
+    )
+    return web.Response(text=page, content_type="text/html", status=status)

@@ -1,0 +1,25 @@
+"""The relay's limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Sizes in octets, times in seconds; see docs/reference/settings.md."""
+
+    head_size: int = 64 * 1024
+    header_count: int = 100
+    head_timeout: float = 15.0
+    keepalive_timeout: float = 75.0
+    body_timeout: float = 60.0
+    response_timeout: float = 600.0
+    idle_timeout: float = 3600.0
+    max_channels: int = 128
+    queue_length: int = 256
+    queue_timeout: float = 10.0
+    pool_idle_timeout: float = 30.0
+    max_visitors: int = 10_000
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()

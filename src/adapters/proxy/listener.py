@@ -1,0 +1,65 @@
+"""The HTTP port."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from tunnel_server.adapters.proxy.visitor import Visitor
+from tunnel_server.domain.errors import ListenerFailed
+
+if TYPE_CHECKING:
+    from tunnel_server.adapters.proxy.relay import Relay
+
+BACKLOG = 4096
+
+
+class HttpListener:
+    """Listens while entered; leaving lets requests in flight finish for ``grace`` seconds.
+
+    Raises:
+        ListenerFailed: on entering, when the port cannot be had.
+    """
+
+    def __init__(self, relay: Relay, address: tuple[str, int], grace: float) -> None:
+        self._relay = relay
+        self._address = address
+        self._grace = grace
+        self._server: asyncio.Server | None = None
+        self._sweep: asyncio.Task[None] | None = None
+
+    @property
+    def port(self) -> int:
+        """The port listened on, also where the system chose it."""
+        assert self._server is not None
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def __aenter__(self) -> Self:
+        loop = asyncio.get_running_loop()
+        relay = self._relay
+        relay.loop = loop
+        host, port = self._address
+        try:
+            self._server = await loop.create_server(lambda: Visitor(relay), host or None, port, backlog=BACKLOG)
+        except OSError as error:
+            raise ListenerFailed(f"cannot listen for HTTP on port {port}: {error.strerror or error}") from None
+        self._sweep = loop.create_task(relay.sweep())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop_accepting()
+        await self._relay.drain(self._grace)
+        await self._relay.abort()
+        assert self._sweep is not None
+        self._sweep.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._sweep
+
+    def stop_accepting(self) -> None:
+        """Close the port; connections stay."""
+        if self._server is not None:
+            self._server.close()

@@ -1,0 +1,222 @@
+"""What all visitors share: routing, the pools, the sweep that enforces time limits, the stop."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import Counter
+from ipaddress import ip_address
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import structlog
+
+from tunnel_server.adapters.proxy import answers
+from tunnel_server.adapters.proxy.pool import Pool
+from tunnel_server.adapters.proxy.visitor import Phase
+from tunnel_server.domain.access import Refuse, decide
+from tunnel_server.domain.ports import TunnelEvents
+from tunnel_server.domain.routing import ToControl, ToTunnel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tunnel_server.adapters.proxy.head import RequestHead
+    from tunnel_server.adapters.proxy.limits import Limits
+    from tunnel_server.adapters.proxy.visitor import Visitor
+    from tunnel_server.domain.metrics import Metrics, Outcome
+    from tunnel_server.domain.naming import BaseUrl
+    from tunnel_server.domain.registry import TunnelRegistry
+    from tunnel_server.domain.routing import Router
+    from tunnel_server.domain.tunnel import Tunnel
+
+SWEEP = 0.5  # seconds between looks at the time limits
+DRAIN_LOOK = 0.02  # seconds between looks at the requests in flight, during a stop
+REMEMBERED = 10_000  # labels of closed tunnels, so that a page can say "gone" and not "unknown"
+
+# Probing the visitor's host: one that vanished without a word is noticed within about 90 s.
+KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_COUNT = 30, 15, 4
+
+log = structlog.get_logger()
+
+
+class Relay(TunnelEvents):
+    """Finds the tunnel of each request and keeps the channels of each tunnel."""
+
+    scheme = b"http"
+    loop: asyncio.AbstractEventLoop
+
+    def __init__(
+        self,
+        registry: TunnelRegistry,
+        router: Router,
+        base: BaseUrl,
+        limits: Limits,
+        metrics: Metrics,
+        control: Callable[[], asyncio.Protocol],
+        access_log: bool = False,
+    ) -> None:
+        self.limits = limits
+        self._registry = registry
+        self._router = router
+        self._base = base
+        self._metrics = metrics
+        self._control = control
+        self._access_log = access_log
+        self._visitors: dict[Visitor, str] = {}  # and their addresses
+        self._per_address: Counter[str] = Counter()
+        self._pools: dict[Tunnel, Pool] = {}
+        self._gone: dict[str, None] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.stopping = False
+
+    # tunnels
+
+    def tunnel_opened(self, tunnel: Tunnel) -> None:
+        self._gone.pop(tunnel.label, None)
+
+    def tunnel_closed(self, tunnel: Tunnel) -> None:
+        pool = self._pools.pop(tunnel, None)
+        if pool is not None:
+            pool.close()
+        self._gone[tunnel.label] = None
+        if len(self._gone) > REMEMBERED:
+            del self._gone[next(iter(self._gone))]
+
+    # visitors
+
+    def arrived(self, visitor: Visitor) -> bool:
+        """Count a visitor in; false if the server is full and nobody has more than one connection."""
+        peer = visitor.transport.get_extra_info("peername")
+        address = str(peer[0]) if isinstance(peer, tuple) else "unknown"
+        if len(self._visitors) >= self.limits.max_visitors and not self._make_room():
+            return False
+        self._visitors[visitor] = address
+        self._per_address[address] += 1
+        self._metrics.visitor_connected()
+        return True
+
+    def _make_room(self) -> bool:
+        busiest, count = self._per_address.most_common(1)[0]
+        if count < 2:
+            return False
+        theirs = [visitor for visitor, address in self._visitors.items() if address == busiest]
+        victim = next((visitor for visitor in theirs if visitor.phase is Phase.HEAD), theirs[0])
+        log.warning("visitor.dropped", reason="too many connections", address=busiest)
+        victim.transport.abort()
+        self.left(victim)
+        return True
+
+    def left(self, visitor: Visitor) -> None:
+        """A connection is gone, or somebody else's now. Safe to repeat."""
+        address = self._visitors.pop(visitor, None)
+        if address is not None:
+            self._per_address[address] -= 1
+            if not self._per_address[address]:
+                del self._per_address[address]
+            self._metrics.visitor_disconnected()
+
+    def introduce(self, transport: asyncio.Transport) -> tuple[bytes, bool]:
+        """Return the peer's address, and whether it is a proxy whose word on the visitor counts."""
+        sock = transport.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            if hasattr(socket, "TCP_KEEPIDLE"):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_COUNT)
+        peer = transport.get_extra_info("peername")
+        if not isinstance(peer, tuple):
+            return b"unknown", False
+        address = str(peer[0]).partition("%")[0].removeprefix("::ffff:")
+        trusted = False
+        if self.limits.trusted_proxies:
+            ip = ip_address(address)
+            trusted = any(ip in network for network in self.limits.trusted_proxies)
+        return address.encode("ascii"), trusted
+
+    # requests
+
+    def find(self, request: RequestHead) -> tuple[ToTunnel, Pool] | answers.Problem | None:
+        """Return where ``request`` goes: to a tunnel, to an answer of our own, or to the control plane (``None``)."""
+        route = self._router.route(request.host.decode("ascii"), request.path.decode("latin-1"))
+        if isinstance(route, ToControl):
+            return None
+        tunnel = self._registry.find(route.label)
+        if tunnel is None:
+            host = f"{route.label}.{self._base.hostname}"
+            return answers.gone_tunnel(host) if route.label in self._gone else answers.unknown_tunnel(host)
+        decision = decide(tunnel)
+        if isinstance(decision, Refuse):
+            if route.prefix:  # a private tunnel is not served by path, where all apps share one origin
+                return answers.moved(self._base.tunnel_url(tunnel.label).rstrip("/") + route.path)
+            return answers.refused(decision.status, decision.reason)
+        pool = self._pools.get(tunnel)
+        if pool is None:
+            pool = self._pools[tunnel] = Pool(tunnel, self.limits, self._metrics, self._tasks)
+        return route, pool
+
+    def hand_over(self, visitor: Visitor, data: bytes) -> None:
+        """Give a connection with what was read of it to the control plane, which ends it after one answer."""
+        self.left(visitor)
+        transport, control = visitor.transport, self._control()
+        transport.set_protocol(control)
+        control.connection_made(transport)
+        control.data_received(data)
+
+    def finished(
+        self,
+        visitor: Visitor,
+        client_id: str | None,
+        status: int,
+        outcome: Outcome,
+        started: float,
+        first_byte: float | None,
+        bytes_in: int,
+        bytes_out: int,
+    ) -> None:
+        """Count an exchange that ended, however it did."""
+        seconds = perf_counter() - started
+        self._metrics.request_finished(client_id, status, outcome, seconds, first_byte, bytes_in, bytes_out)
+        if self._access_log:
+            log.info(
+                "request",
+                **visitor.access_line,
+                status=status,
+                outcome=str(outcome),
+                seconds=round(seconds, 6),
+                bytes_in=bytes_in,
+                bytes_out=bytes_out,
+                client_id=client_id,
+            )
+
+    # time
+
+    async def sweep(self) -> None:
+        """Enforce the time limits, for as long as the server runs."""
+        while True:
+            await asyncio.sleep(SWEEP)
+            now = self.loop.time()
+            for visitor in [visitor for visitor in self._visitors if visitor.deadline < now]:
+                try:
+                    visitor.timed_out(now)
+                except Exception:
+                    log.exception("visitor.failed")
+                    visitor.transport.abort()
+            for pool in list(self._pools.values()):
+                pool.reap(now)
+
+    async def drain(self, grace: float) -> None:
+        """Let requests in flight finish, for at most ``grace`` seconds; then cut what is left."""
+        self.stopping = True
+        give_up = self.loop.time() + grace
+        while self.loop.time() < give_up and [v for v in list(self._visitors) if v.server_stops()]:
+            await asyncio.sleep(DRAIN_LOOK)
+
+    async def abort(self) -> None:
+        """Cut every connection."""
+        for visitor in list(self._visitors):
+            visitor.transport.abort()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)

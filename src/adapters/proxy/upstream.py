@@ -1,0 +1,250 @@
+"""The service's side of an exchange: one channel, the answers that come out of it."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+from tunnel_server.adapters.proxy.body import BodyReader, body_reader
+from tunnel_server.adapters.proxy.head import END, BadMessage, RequestHead, parse_response
+from tunnel_server.adapters.proxy.write import Framing, body_length, ends_with_connection, framing
+from tunnel_server.domain.ports import Channel, ChannelReceiver
+
+if TYPE_CHECKING:
+    from tunnel_server.adapters.proxy.pool import Pool
+    from tunnel_server.adapters.proxy.visitor import Visitor
+
+MAX_ANSWER_HEAD = 256 * 1024  # octets
+MAX_ANSWER_FIELDS = 1000
+MAX_INTERIM = 100  # 1xx answers before a final one
+
+
+class _In(Enum):
+    IDLE = auto()
+    HEAD = auto()
+    BODY = auto()
+    RAW = auto()
+    CLOSED = auto()
+
+
+class Upstream(ChannelReceiver):
+    """A channel to a tunnel's service. It serves one visitor at a time, and never holds what one left."""
+
+    __slots__ = (
+        "_body",
+        "_buffer",
+        "_how",
+        "_in",
+        "_interim",
+        "_keep_alive",
+        "_pool",
+        "_request",
+        "_until_close",
+        "_visitor",
+        "channel",
+        "idle_since",
+        "writing_paused",
+    )
+
+    channel: Channel
+    _request: RequestHead
+    _how: Framing
+    _until_close: bool
+    _keep_alive: bool
+    _interim: int
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._in = _In.IDLE
+        self._visitor: Visitor | None = None
+        self._buffer = b""
+        self._body: BodyReader | None = None
+        self.idle_since = 0.0
+        self.writing_paused = False
+
+    def attach(self, channel: Channel) -> None:
+        """Take the channel that was opened for this upstream."""
+        self.channel = channel
+        if self._in is _In.CLOSED:
+            channel.abort()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the channel is of no more use."""
+        return self._in is _In.CLOSED
+
+    def begin(self, visitor: Visitor, request: RequestHead, data: bytes) -> None:
+        """Send ``data``, the head of ``request``, and give the answer to ``visitor``."""
+        self._visitor = visitor
+        self._request = request
+        self._interim = 0
+        self._keep_alive = False
+        self._in = _In.HEAD
+        self.channel.write(data)
+
+    def write(self, data: bytes) -> None:
+        """Send more of the request."""
+        self.channel.write(data)
+
+    def release(self) -> None:
+        """The exchange is over on both sides: keep the channel for another, if it may be."""
+        self._visitor = None
+        self._body = None
+        if self._in is _In.CLOSED:
+            return
+        if not self._keep_alive or self._buffer:
+            self.close()
+            return
+        self._in = _In.IDLE
+        self._pool.release(self)
+
+    def release_unused(self) -> None:
+        """Nobody wants the channel any more that was opened for somebody."""
+        self._pool.release(self)
+
+    def finish(self) -> None:
+        """Close the channel once everything written has been sent."""
+        self._visitor = None
+        if self._in is not _In.CLOSED:
+            self._in = _In.CLOSED
+            self._pool.lost(self)
+            self.channel.close()
+
+    def close(self) -> None:
+        """Drop the channel, whatever is under way on it. Safe to repeat."""
+        self._visitor = None
+        if self._in is not _In.CLOSED:
+            self._in = _In.CLOSED
+            self._pool.lost(self)
+            self.channel.abort()
+
+    # the channel calls these
+
+    def data_received(self, data: bytes) -> None:
+        match self._in:
+            case _In.BODY:
+                self._read_body(data, 0)
+            case _In.HEAD:
+                self._read_head(data)
+            case _In.RAW:
+                assert self._visitor is not None
+                self._visitor.raw_received(data)
+            case _In.IDLE:
+                self._fail("the service spoke without being asked")
+            case _In.CLOSED:
+                pass
+
+    def eof_received(self) -> None:
+        if self._in is _In.RAW:
+            assert self._visitor is not None
+            self._visitor.raw_ended()
+        elif self._in is _In.BODY and self._until_close:
+            self._complete()
+        else:
+            self._fail("the service closed the connection")
+
+    def connection_lost(self) -> None:
+        if self._in is _In.RAW:
+            visitor = self._visitor
+            assert visitor is not None
+            self._forget()
+            visitor.raw_lost()
+        else:
+            self._fail("the connection to the service broke")
+
+    def pause_writing(self) -> None:
+        self.writing_paused = True
+        if self._visitor is not None:
+            self._visitor.hold_reading()
+
+    def resume_writing(self) -> None:
+        self.writing_paused = False
+        if self._visitor is not None:
+            self._visitor.unhold_reading()
+
+    # reading an answer
+
+    def _read_head(self, data: bytes) -> None:
+        visitor = self._visitor
+        assert visitor is not None
+        if self._buffer:
+            data = self._buffer + data
+            self._buffer = b""
+        start = 0
+        try:
+            while self._in is _In.HEAD:
+                end = data.find(END, start)
+                if end < 0:
+                    if len(data) - start > MAX_ANSWER_HEAD:
+                        raise BadMessage("the answer's head is too long")
+                    self._buffer = data[start:] if start else data
+                    return
+                head = parse_response(
+                    data[start : end + 4] if start or end + 4 < len(data) else data, MAX_ANSWER_FIELDS
+                )
+                start = end + 4
+                if head.status == 101:
+                    if not self._request.upgrade or not head.upgrade or not visitor.request_is_whole:
+                        raise BadMessage("it switched protocols unasked")
+                    self._in = _In.RAW
+                    visitor.switched(head)
+                    if start < len(data):
+                        visitor.raw_received(data[start:])
+                    return
+                if head.status < 200:
+                    self._interim += 1
+                    if self._interim > MAX_INTERIM:
+                        raise BadMessage("too many interim answers")
+                    visitor.interim(head)
+                    continue
+                how = framing(self._request, head)
+                self._how = how
+                self._until_close = ends_with_connection(head, how)
+                self._keep_alive = head.keep_alive and not self._until_close
+                self._body = body_reader(body_length(how, head))
+                self._in = _In.BODY
+                visitor.answered(head, how)
+        except BadMessage as error:
+            self._fail(f"it does not answer in HTTP ({error.reason})")
+            return
+        if self._in is _In.BODY:
+            self._read_body(data, start)
+
+    def _read_body(self, data: bytes, start: int) -> None:
+        visitor, body = self._visitor, self._body
+        assert visitor is not None and body is not None
+        if not body.done:
+            try:
+                payload, start = body.feed(data, start)
+            except BadMessage as error:
+                self._fail(f"its answer is broken ({error.reason})")
+                return
+            if payload:
+                visitor.answer_body(payload, self._how)
+            if not body.done:
+                return
+        if start < len(data):
+            self._keep_alive = False  # more than was announced: whatever it is, no other visitor may see it
+        self._complete()
+
+    def _complete(self) -> None:
+        visitor, body = self._visitor, self._body
+        assert visitor is not None and body is not None
+        visitor.answer_ended(self._how, body.trailers)
+
+    def _fail(self, reason: str) -> None:
+        """The channel broke; its visitor decides what that means for the request."""
+        visitor, answered = self._visitor, self._in is _In.BODY
+        if self._in is _In.CLOSED:
+            return
+        nothing_came = self._in is _In.HEAD and not self._buffer
+        self._forget()
+        if hasattr(self, "channel"):
+            self.channel.abort()
+        if visitor is not None:
+            visitor.upstream_failed(reason, answered=answered, untouched=nothing_came)
+
+    def _forget(self) -> None:
+        self._in = _In.CLOSED
+        self._visitor = None
+        self._pool.lost(self)

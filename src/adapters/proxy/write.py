@@ -1,0 +1,96 @@
+"""Writing message heads anew from what was parsed; no byte of a head is passed on as it came."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+from tunnel_server.adapters.proxy.head import CHUNKED, UNTIL_CLOSE, RequestHead, ResponseHead
+from tunnel_server.domain.forwarding import Field, confined_cookie
+
+
+class Framing(Enum):
+    """How an answer's body is delimited for the visitor."""
+
+    NONE = auto()
+    LENGTH = auto()
+    CHUNKED = auto()
+    CLOSE = auto()
+
+
+def request_bytes(head: RequestHead, path: bytes, visitor: bytes) -> bytes:
+    """Return the head to send to the service; ``visitor`` are the lines that tell who asks."""
+    lines = [b"%b %b HTTP/1.1\r\n" % (head.method, path), *_lines(head.fields), visitor]
+    if head.length == CHUNKED:
+        lines.append(b"Transfer-Encoding: chunked\r\n")
+    elif head.length or head.method in _WITH_BODY:
+        lines.append(b"Content-Length: %d\r\n" % head.length)
+    if head.takes_trailers:
+        lines.append(b"TE: trailers\r\n")
+    if head.upgrade:
+        lines.append(b"Connection: Upgrade\r\nUpgrade: %b\r\n" % head.upgrade)
+    lines.append(b"\r\n")
+    return b"".join(lines)
+
+
+def framing(request: RequestHead, answer: ResponseHead) -> Framing:
+    """Return how ``answer`` ends for the visitor of ``request`` (RFC 9112 §6.3)."""
+    if request.method == b"HEAD" or answer.status in (204, 304):
+        return Framing.NONE
+    if answer.length >= 0:
+        return Framing.LENGTH if answer.length else Framing.NONE
+    return Framing.CHUNKED if request.minor else Framing.CLOSE
+
+
+def response_bytes(
+    request: RequestHead, answer: ResponseHead, how: Framing, keep_alive: bool, cookie_path: bytes
+) -> bytes:
+    """Return the head of a final answer; a ``cookie_path`` that is not empty confines its cookies."""
+    fields = answer.fields
+    if cookie_path:
+        fields = [
+            (name, confined_cookie(value, cookie_path) if name.lower() == b"set-cookie" else value)
+            for name, value in fields
+        ]
+    lines = [b"HTTP/1.1 %d %b\r\n" % (answer.status, answer.reason), *_lines(fields)]
+    if how is Framing.CHUNKED:
+        lines.append(b"Transfer-Encoding: chunked\r\n")
+    elif answer.length >= 0 and answer.status != 204:
+        lines.append(b"Content-Length: %d\r\n" % answer.length)
+    if not keep_alive:
+        lines.append(b"Connection: close\r\n")
+    elif not request.minor:
+        lines.append(b"Connection: keep-alive\r\n")
+    lines.append(b"\r\n")
+    return b"".join(lines)
+
+
+def interim_bytes(answer: ResponseHead) -> bytes:
+    """Return a 1xx answer other than 101."""
+    return b"HTTP/1.1 %d %b\r\n%b\r\n" % (answer.status, answer.reason, b"".join(_lines(answer.fields)))
+
+
+def switching_bytes(answer: ResponseHead) -> bytes:
+    """Return the 101 after which both sides send raw bytes."""
+    return b"HTTP/1.1 101 %b\r\n%bConnection: Upgrade\r\nUpgrade: %b\r\n\r\n" % (
+        answer.reason or b"Switching Protocols",
+        b"".join(_lines(answer.fields)),
+        answer.upgrade,
+    )
+
+
+def body_length(how: Framing, answer: ResponseHead) -> int:
+    """Return the length to read of the service's answer: 0 where none comes, whatever its head says."""
+    return 0 if how is Framing.NONE else answer.length
+
+
+def ends_with_connection(answer: ResponseHead, how: Framing) -> bool:
+    """Tell whether the service's body ends only when its channel does."""
+    return how is not Framing.NONE and answer.length == UNTIL_CLOSE
+
+
+# Methods whose empty body is said with a length, as the visitor's agent would (RFC 9110 §8.6).
+_WITH_BODY = frozenset({b"POST", b"PUT", b"PATCH"})
+
+
+def _lines(fields: list[Field]) -> list[bytes]:
+    return [b"%b: %b\r\n" % field for field in fields]

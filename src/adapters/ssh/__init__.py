@@ -1,0 +1,1 @@
+"""The asyncssh side: keys, forwards in, channels out, what the session prints."""

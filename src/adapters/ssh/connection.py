@@ -1,0 +1,230 @@
+"""One client's SSH connection: asyncssh's, with its corners rounded off.
+
+asyncssh ends the whole connection for a forward request that is not UTF-8 or a cancel that it does
+not know, never holds back a writer whose socket is full, and lets a client queue without limit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import TYPE_CHECKING, Any, cast
+
+import asyncssh
+from asyncssh.connection import SSHServerConnection
+from asyncssh.constants import MSG_GLOBAL_REQUEST
+from asyncssh.packet import PacketDecodeError, SSHPacket
+
+from tunnel_server.adapters.ssh.channel import UpstreamChannel
+from tunnel_server.domain.errors import ChannelRefused
+from tunnel_server.domain.ports import Channel, ChannelReceiver, Transport
+
+if TYPE_CHECKING:
+    from tunnel_server.adapters.ssh.owner import Owner
+
+SOCKET_BUFFER = 512 * 1024  # bytes waiting for one client's socket before its writers are paused
+CHANNEL_WINDOW = 512 * 1024  # bytes a service may send ahead of its visitor
+MAX_QUEUED_REQUESTS = 256  # global requests one client may have waiting; OpenSSH sends its -R all at once
+
+
+class Connection(SSHServerConnection, Transport):
+    """A client's connection, and the transport of its tunnels."""
+
+    probe_timeout: float = 5.0
+    channel_timeout: float = 10.0
+    verified_key: bytes | None = None
+    writing_paused = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._upstreams: set[UpstreamChannel] = set()
+        self._heard_at = 0.0
+        self._probing: asyncio.Task[bool] | None = None
+        self._requests_seen = 0
+        self._requests_settled = 0
+        self._settled = asyncio.Event()
+
+    # identity
+
+    async def validate_public_key(self, username: str, key_data: bytes, msg: bytes, signature: bytes) -> bool:
+        """Note the key whose signature was good, and no other: offering a key proves nothing."""
+        valid = await super().validate_public_key(username, key_data, msg, signature)
+        if valid and msg:
+            self.verified_key = key_data
+        return valid
+
+    # the socket
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        cast(asyncio.Transport, transport).set_write_buffer_limits(high=SOCKET_BUFFER)
+        super().connection_made(transport)
+
+    def data_received(self, data: bytes, datatype: asyncssh.DataType = None) -> None:
+        self._heard_at = self._loop.time()
+        super().data_received(data)
+
+    def pause_writing(self) -> None:
+        self.writing_paused = True
+        for upstream in list(self._upstreams):
+            upstream.pause_writing()
+
+    def resume_writing(self) -> None:
+        self.writing_paused = False
+        for upstream in list(self._upstreams):
+            upstream.resume_writing()
+
+    def add_upstream(self, upstream: UpstreamChannel) -> None:
+        """Let ``upstream`` hear when the socket takes no more."""
+        self._upstreams.add(upstream)
+
+    def remove_upstream(self, upstream: UpstreamChannel) -> None:
+        """Forget ``upstream``."""
+        self._upstreams.discard(upstream)
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop that serves this connection."""
+        return self._loop
+
+    # Transport
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection is gone."""
+        return self._transport is None or self._owner is None
+
+    async def open_channel(self, request: str, receiver: ChannelReceiver) -> Channel:
+        """Open a channel, see :class:`Transport`; what opens after the time limit is closed again."""
+        if self.closed:
+            raise ChannelRefused("the client is gone")
+        session = UpstreamChannel(receiver, self)
+        opening = self._loop.create_task(
+            self.create_unix_connection(lambda: session, request, encoding=None, window=CHANNEL_WINDOW)
+        )
+        try:
+            done, _ = await asyncio.wait({opening}, timeout=self.channel_timeout)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_discard)
+            raise
+        if not done:
+            opening.add_done_callback(_discard)
+            raise ChannelRefused(f"the client did not open a channel within {self.channel_timeout:g} s")
+        try:
+            opening.result()
+        except (asyncssh.Error, OSError) as error:
+            raise ChannelRefused(f"the client refused a channel: {error}") from None
+        return session
+
+    async def probe(self) -> bool:
+        """Ask for a sign of life; those who ask at the same time share one answer."""
+        if self.closed:
+            return False
+        if self._probing is None or self._probing.done():
+            self._probing = self._loop.create_task(self._ask())
+        return await asyncio.shield(self._probing)
+
+    async def _ask(self) -> bool:
+        asked_at = self._loop.time()
+        waiter = self._loop.create_task(self._make_global_request(b"keepalive@openssh.com"))
+        await asyncio.wait({waiter}, timeout=self.probe_timeout)
+        if waiter.done():
+            return not self.closed and waiter.exception() is None
+        waiter.cancel()
+        return not self.closed and self._heard_at > asked_at
+
+    def close(self, reason: str = "") -> None:
+        """Say why, then cut the connection off without waiting for the peer."""
+        if self.closed:
+            return
+        if reason and self.verified_key is not None:
+            self._send_disconnect(asyncssh.DISC_BY_APPLICATION, reason, "en")
+        self.abort()
+
+    # global requests
+
+    def _bounded_global_request(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
+        if len(self._global_request_queue) >= MAX_QUEUED_REQUESTS:
+            raise asyncssh.ProtocolError(f"more than {MAX_QUEUED_REQUESTS} requests waiting")
+        self._requests_seen += 1
+        self._process_global_request(pkttype, pktid, packet)
+
+    def _report_global_response(self, result: bool | bytes) -> None:
+        self._requests_settled += 1
+        self._settled.set()
+        super()._report_global_response(result)
+
+    async def requests_settled(self) -> None:
+        """Return once every global request that has arrived so far is answered, or the connection is gone."""
+        target = self._requests_seen
+        while self._requests_settled < target and not self.closed:
+            self._settled.clear()
+            await self._settled.wait()
+
+    def _cleanup(self, exc: Exception | None) -> None:
+        super()._cleanup(exc)
+        self._settled.set()
+
+    def _process_streamlocal_forward_at_openssh_dot_com_global_request(self, packet: SSHPacket) -> None:
+        path = _only_string(packet)
+        try:
+            request = path.decode("utf-8")
+        except UnicodeDecodeError:
+            self._owner_of_forwards.forward_is_not_text(path)
+            self._report_global_response(False)
+            return
+        self.create_task(self._settle_forward(request))
+
+    async def _settle_forward(self, request: str) -> None:
+        opened = await self._owner_of_forwards.open_forward(request)
+        if not self.closed:
+            self._report_global_response(opened)
+            if opened:
+                self._owner_of_forwards.forward_announced(request)
+
+    def _process_cancel_streamlocal_forward_at_openssh_dot_com_global_request(self, packet: SSHPacket) -> None:
+        path = _only_string(packet)
+        self._report_global_response(self._owner_of_forwards.cancel_forward(path.decode("utf-8", "replace")))
+
+    def _process_tcpip_forward_global_request(self, packet: SSHPacket) -> None:
+        self._owner_of_forwards.refuse_tcp_forward()
+        self._report_global_response(False)
+
+    def _process_cancel_tcpip_forward_global_request(self, packet: SSHPacket) -> None:
+        self._report_global_response(False)
+
+    @property
+    def _owner_of_forwards(self) -> Owner:
+        owner: Any = self._owner
+        return owner  # type: ignore[no-any-return]
+
+    @property
+    def peer_address(self) -> str:
+        """The peer's IP address as text; a v4 address mapped into v6 as v4."""
+        return (self._peer_addr or "unknown").removeprefix("::ffff:")
+
+    @property
+    def socket(self) -> socket.socket | None:
+        """The connection's socket, while it has one."""
+        found = self.get_extra_info("socket")
+        return found if isinstance(found, socket.socket) else None
+
+    _packet_handlers = {  # noqa: RUF012 - asyncssh's own form of a dispatch table
+        **SSHServerConnection._packet_handlers,
+        MSG_GLOBAL_REQUEST: _bounded_global_request,
+    }
+
+
+def _only_string(packet: SSHPacket) -> bytes:
+    try:
+        value = packet.get_string()
+        packet.check_end()
+    except PacketDecodeError as error:
+        raise asyncssh.ProtocolError(str(error)) from None
+    return value
+
+
+def _discard(opening: asyncio.Task[Any]) -> None:
+    """Close a channel that opened when nobody waits for it any more."""
+    if not opening.cancelled() and opening.exception() is None:
+        channel, _ = opening.result()
+        channel.abort()

@@ -1,0 +1,160 @@
+"""The SSH port: accepts connections, bounds those that have not logged in, hangs up at the end."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import asyncssh
+
+from tunnel_server.adapters.ssh.connection import Connection
+from tunnel_server.adapters.ssh.hostkey import load_host_key
+from tunnel_server.adapters.ssh.lobby import Lobby
+from tunnel_server.adapters.ssh.owner import Owner
+from tunnel_server.domain.errors import ListenerFailed
+
+if TYPE_CHECKING:
+    from tunnel_server.domain.metrics import Metrics
+    from tunnel_server.domain.naming import BaseUrl
+    from tunnel_server.domain.ports import TunnelDesk
+
+STOPPING = "the server is stopping"
+BACKLOG = 1024
+LEAVE_WITHIN = 2.0  # seconds a client has to take its goodbye
+REKEY_BYTES = 1 << 30
+
+# Elliptic curves and the post-quantum hybrids only: OpenSSH has had curve25519 since 6.5 (2014), and
+# finite-field groups cost the server many times as much for each stranger who connects.
+KEX_ALGS = [
+    "mlkem768x25519-sha256",
+    "sntrup761x25519-sha512@openssh.com",
+    "curve25519-sha256",
+    "curve25519-sha256@libssh.org",
+    "ecdh-sha2-nistp256",
+    "ecdh-sha2-nistp384",
+    "ecdh-sha2-nistp521",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class SshLimits:
+    """Times in seconds; see docs/reference/settings.md."""
+
+    login_timeout: float = 30.0
+    keepalive_interval: float = 10.0
+    keepalive_count_max: int = 3
+    probe_timeout: float = 5.0
+    channel_open_timeout: float = 10.0
+    max_unauthenticated: int = 500
+    max_sessions: int = 10
+
+
+class SshListener:
+    """Listens while entered. ``stop_accepting`` closes the port only; leaving hangs up on every client.
+
+    Raises:
+        ListenerFailed: on entering, when the port cannot be had.
+        InvalidHostKey: on entering, when there is no host key to be had.
+    """
+
+    def __init__(
+        self,
+        desk: TunnelDesk,
+        metrics: Metrics,
+        base: BaseUrl,
+        limits: SshLimits,
+        address: tuple[str, int],
+        host_key: tuple[Path, str | None],
+    ) -> None:
+        self._desk = desk
+        self._metrics = metrics
+        self._base = base
+        self._limits = limits
+        self._address = address
+        self._host_key = host_key
+        self._server: asyncio.Server | None = None
+        self._lobby = Lobby(limits.max_unauthenticated)
+
+    @property
+    def port(self) -> int:
+        """The port listened on, also where the system chose it."""
+        assert self._server is not None
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def __aenter__(self) -> Self:
+        loop = asyncio.get_running_loop()
+        options = await self._options()
+
+        def accept() -> Connection:
+            connection = Connection(loop, options)
+            connection.probe_timeout = self._limits.probe_timeout
+            connection.channel_timeout = self._limits.channel_open_timeout
+            return connection
+
+        host, port = self._address
+        try:
+            self._server = await loop.create_server(accept, host or None, port, backlog=BACKLOG)
+        except OSError as error:
+            raise ListenerFailed(f"cannot listen for SSH on port {port}: {error.strerror or error}") from None
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop_accepting()
+        for owner in list(self._lobby.owners):
+            owner.farewell(STOPPING)
+            owner.connection.disconnect(asyncssh.DISC_BY_APPLICATION, STOPPING)
+        leaving = [asyncio.ensure_future(owner.connection.wait_closed()) for owner in self._lobby.owners]
+        if leaving:
+            _, late = await asyncio.wait(leaving, timeout=LEAVE_WITHIN)
+            for task in late:
+                task.cancel()
+        for owner in list(self._lobby.owners):
+            owner.connection.abort()
+
+    def stop_accepting(self) -> None:
+        """Close the port; connections stay."""
+        if self._server is not None:
+            self._server.close()
+
+    def tell(self, line: str) -> None:
+        """Print ``line`` on the standard error of every session."""
+        for owner in list(self._lobby.owners):
+            owner.tell(line)
+
+    async def _options(self) -> asyncssh.SSHServerConnectionOptions:
+        key = load_host_key(*self._host_key)
+        supported = {alg.decode() for alg in asyncssh.kex.get_kex_algs()}
+        options: asyncssh.SSHServerConnectionOptions = await asyncssh.SSHServerConnectionOptions.construct(
+            None,
+            config=[],
+            server_factory=self._new_owner,
+            server_host_keys=[key],
+            kex_algs=[alg for alg in KEX_ALGS if alg in supported],
+            compression_algs=None,
+            gss_host=None,
+            password_auth=False,
+            kbdint_auth=False,
+            host_based_auth=False,
+            public_key_auth=True,
+            agent_forwarding=False,
+            x11_forwarding=False,
+            allow_scp=False,
+            line_editor=False,
+            encoding=None,
+            server_version="tunnel-server",
+            tcp_keepalive=True,
+            utf8_decode_errors="replace",
+            rekey_bytes=REKEY_BYTES,
+            login_timeout=self._limits.login_timeout,
+            keepalive_interval=self._limits.keepalive_interval,
+            keepalive_count_max=self._limits.keepalive_count_max,
+        )
+        return options
+
+    def _new_owner(self) -> Owner:
+        return Owner(self._desk, self._metrics, self._base, self._limits.max_sessions, self._lobby)

@@ -1,0 +1,200 @@
+"""One client: who it is, the tunnels it holds, and what its sessions are told."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+import asyncssh
+import structlog
+
+from tunnel_server.adapters.ssh.session import Session, SessionChannel
+from tunnel_server.domain.errors import InvalidPublicKey, TunnelServerError
+from tunnel_server.domain.identity import ClientId, Thumbprint
+from tunnel_server.domain.tunnel import Client, Tunnel
+
+if TYPE_CHECKING:
+    from tunnel_server.adapters.ssh.connection import Connection
+    from tunnel_server.adapters.ssh.lobby import Lobby
+    from tunnel_server.domain.metrics import Metrics
+    from tunnel_server.domain.naming import BaseUrl
+    from tunnel_server.domain.ports import TunnelDesk
+
+MAX_REMEMBERED = 20  # refusals kept for a session that opens later
+TCP_FORWARD_REFUSED = "only named forwards are served: use -R /name:host:port, with a leading slash"
+
+log = structlog.get_logger()
+
+
+class Owner(asyncssh.SSHServer):
+    """Translates asyncssh's callbacks for one connection; the desk decides."""
+
+    def __init__(
+        self,
+        desk: TunnelDesk,
+        metrics: Metrics,
+        base: BaseUrl,
+        max_sessions: int,
+        lobby: Lobby,
+    ) -> None:
+        self.desk = desk
+        self.base = base
+        self._metrics = metrics
+        self._max_sessions = max_sessions
+        self._lobby = lobby
+        self._refusals: deque[str] = deque(maxlen=MAX_REMEMBERED)
+        self._sessions: list[Session] = []
+        self._by_request: dict[str, Tunnel] = {}
+        self.client: Client | None = None
+        self.connection: Connection
+        self.log = log
+
+    # the connection
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        self.connection = conn  # type: ignore[assignment]
+        self.log = log.bind(connection=f"{id(self):x}", address=self.connection.peer_address)
+        self._lobby.arrived(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lobby.left(self)
+        for tunnel in self.tunnels():
+            self._ended(tunnel)
+        self._by_request.clear()
+        if self.client is None:
+            self._metrics.login("failed")
+            self.log.debug("client.rejected", reason=str(exc) if exc else "closed")
+            return
+        self._metrics.client_disconnected(str(self.client.id))
+        self.log.info("client.disconnected", reason=str(exc) if exc else "closed")
+
+    # authentication: public keys and nothing else
+
+    def begin_auth(self, username: str) -> bool:
+        return True
+
+    def public_key_auth_supported(self) -> bool:
+        return True
+
+    def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
+        """Accept any key that can name a client; its signature is checked after this."""
+        try:
+            Thumbprint.from_public_key(key.public_data)
+        except InvalidPublicKey:
+            return False
+        return True
+
+    def auth_completed(self) -> None:
+        # Synchronous on purpose: asyncssh serves forwards while it awaits an asynchronous one.
+        blob = self.connection.verified_key
+        assert blob is not None
+        self.client = Client(
+            id=ClientId.from_public_key(blob),
+            thumbprint=Thumbprint.from_public_key(blob),
+            user=str(self.connection.get_extra_info("username", "")),
+            address=self.connection.peer_address,
+        )
+        self._lobby.admitted(self)
+        self._metrics.login("accepted")
+        self._metrics.client_connected(str(self.client.id))
+        self.log = self.log.bind(client_id=str(self.client.id), user=self.client.user)
+        self.log.info("client.connected", version=str(self.connection.get_extra_info("client_version", "")))
+
+    # forwards
+
+    def tunnels(self) -> list[Tunnel]:
+        """Return the connection's live tunnels in the order they were opened."""
+        return self.desk.held_by(self.connection)
+
+    async def open_forward(self, request: str) -> bool:
+        """Publish ``request``; when it is refused, say why to whoever listens. Never raises."""
+        assert self.client is not None
+        try:
+            tunnel = await self.desk.open(request, self.client, self.connection)
+        except TunnelServerError as error:
+            self._refused(request, error.code, str(error))
+            return False
+        except Exception as error:
+            self.log.exception("forward.failed", request=request)
+            self._refused(request, "internal", f"the server failed: {type(error).__name__}")
+            return False
+        self._by_request[request] = tunnel
+        self.log.info("tunnel.opened", label=tunnel.label, request=request)
+        return True
+
+    def forward_announced(self, request: str) -> None:
+        """Tell the sessions the URL, now that the client knows the forward is accepted."""
+        tunnel = self._by_request.get(request)
+        if tunnel is not None:
+            for session in self._sessions:
+                session.tunnel_opened(self.base.tunnel_url(tunnel.label))
+
+    def cancel_forward(self, request: str) -> bool:
+        """Close the tunnel of ``request``; false if there is none."""
+        tunnel = self._by_request.pop(request, None)
+        if tunnel is None:
+            return False
+        self._ended(tunnel)
+        return True
+
+    def close_tunnels(self) -> None:
+        """Close every tunnel of this connection."""
+        for tunnel in self.tunnels():
+            self._ended(tunnel)
+        self._by_request.clear()
+
+    def forward_is_not_text(self, path: bytes) -> None:
+        """Refuse a forward whose name is not UTF-8."""
+        self._refused(repr(path[:80]), "forward.invalid", "the name is not UTF-8")
+
+    def refuse_tcp_forward(self) -> None:
+        """Refuse a TCP port forward, which would claim a port of this machine."""
+        self._refused("(TCP port)", "forward.tcp", TCP_FORWARD_REFUSED)
+
+    def _ended(self, tunnel: Tunnel) -> None:
+        self.desk.close(tunnel)
+        self.log.info("tunnel.closed", label=tunnel.label)
+
+    def _refused(self, request: str, code: str, reason: str) -> None:
+        self._metrics.forward_rejected(code)
+        self.log.warning("tunnel.refused", request=request, code=code, reason=reason)
+        line = f"forward {_printable(request)} refused: {_printable(reason)}"
+        self._refusals.append(line)
+        for session in self._sessions:
+            session.complain(line)
+        if not self._sessions and not self.connection.closed:
+            self.connection.send_debug(line)
+
+    # sessions
+
+    def session_requested(self) -> tuple[SessionChannel, Session] | bool:
+        if len(self._sessions) >= self._max_sessions:
+            self.log.warning("session.refused", reason="too many sessions")
+            return False
+        session = Session(self)
+        self._sessions.append(session)
+        return SessionChannel(self.connection), session
+
+    def session_closed(self, session: Session) -> None:
+        """Forget ``session``."""
+        if session in self._sessions:
+            self._sessions.remove(session)
+
+    def refusals(self) -> list[str]:
+        """Return the latest refusals, oldest first, for a session that opened after them."""
+        return list(self._refusals)
+
+    def tell(self, line: str) -> None:
+        """Print ``line`` on the standard error of every session."""
+        for session in list(self._sessions):
+            session.complain(line)
+
+    def farewell(self, reason: str) -> None:
+        """Tell every session that the server leaves."""
+        for session in list(self._sessions):
+            session.farewell(reason)
+
+
+def _printable(text: str) -> str:
+    """Make text from outside safe for a terminal: what does not print is escaped, what is long is cut."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text[:300])

@@ -1,0 +1,48 @@
+"""Who gets a name: the registry's answer, and a probe where a name is contested."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tunnel_server.domain.conflict import refusal
+from tunnel_server.domain.errors import ChannelRefused, LabelTaken, NameInUse, TooManyTunnels
+from tunnel_server.domain.forward import ForwardRequest
+from tunnel_server.domain.ports import Transport, TunnelDesk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tunnel_server.domain.registry import TunnelRegistry
+    from tunnel_server.domain.tunnel import Client, Tunnel
+
+
+class Desk(TunnelDesk):
+    """Opens tunnels in the registry; a holder that no longer lives loses its name to who asks for it."""
+
+    def __init__(self, registry: TunnelRegistry, max_tunnels: int, clock: Callable[[], float]) -> None:
+        self._registry = registry
+        self._max_tunnels = max_tunnels
+        self._clock = clock
+
+    async def open(self, request: str, client: Client, transport: Transport) -> Tunnel:
+        wanted = ForwardRequest.parse(request)
+        while True:
+            if transport.closed:
+                raise ChannelRefused("the connection is gone")
+            if len(self._registry.held_by(transport)) >= self._max_tunnels:
+                raise TooManyTunnels(f"one connection may hold at most {self._max_tunnels} tunnels")
+            try:
+                return self._registry.open(wanted, client, transport, self._clock())
+            except LabelTaken as taken:
+                holder = taken.holder
+            if await holder.transport.probe() and self._registry.find(holder.label) is holder:
+                raise NameInUse(refusal(client, holder))
+            if not holder.transport.closed:
+                holder.transport.close("another connection took over the name, since this one did not answer")
+            self._registry.close(holder)  # in case its connection has not told yet
+
+    def close(self, tunnel: Tunnel) -> None:
+        self._registry.close(tunnel)
+
+    def held_by(self, transport: Transport) -> list[Tunnel]:
+        return self._registry.held_by(transport)

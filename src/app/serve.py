@@ -1,0 +1,122 @@
+"""Starts everything in order, and stops it in the reverse order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import resource
+import signal
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import structlog
+
+from tunnel_server.app.container import Container
+from tunnel_server.app.welcome import welcome
+from tunnel_server.domain.errors import ListenerFailed, TunnelServerError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from typing import Any
+
+    from tunnel_server.app.settings import Settings
+
+SHUTDOWN_NOTICE = "the server is stopping; requests under way may finish"
+
+log = structlog.get_logger()
+
+
+def run(settings: Settings) -> int:
+    """Serve until told to stop by SIGTERM or SIGINT; a second one ends the process at once.
+
+    Returns the exit status: 0 after an orderly stop.
+
+    Raises:
+        ListenerFailed: a port is taken or may not be used.
+        InvalidHostKey: there is no host key to be had.
+    """
+    _raise_file_limit()
+    return _runner()(_main(settings))
+
+
+async def _main(settings: Settings) -> int:
+    container = Container(settings=settings)
+    stop = asyncio.Event()
+    with _signals(stop):
+        await serve(container, settings, stop)
+    return 0
+
+
+async def serve(container: Container, settings: Settings, stop: asyncio.Event) -> None:
+    """Serve what ``container`` builds until ``stop`` is set.
+
+    Raises:
+        ListenerFailed: a port could not be had; what had started is stopped again.
+    """
+    events, readiness = container.events(), container.readiness()
+    events.add(container.metrics())
+    events.add(container.relay())
+    async with contextlib.AsyncExitStack() as stack:
+        # Metrics first, and so last to go: a stop that hangs can be watched.
+        metrics = await stack.enter_async_context(container.metrics_listener())
+        await stack.enter_async_context(container.control())
+        # SSH before HTTP, and so after it on the way out: requests in flight need their tunnels.
+        ssh = await stack.enter_async_context(container.ssh())
+        http = await stack.enter_async_context(container.http())
+        readiness.begin()
+        gc.freeze()  # what was built by now stays; the collector need not walk it again
+        log.info("server.started", http_port=http.port, ssh_port=ssh.port, metrics_port=metrics.port)
+        _greet(settings, ssh.port)
+        await stop.wait()
+        readiness.end()
+        log.info("server.stopping", grace=settings.grace_period)
+        ssh.stop_accepting()
+        ssh.tell(SHUTDOWN_NOTICE)
+    log.info("server.stopped")
+
+
+def _greet(settings: Settings, ssh_port: int) -> None:
+    if sys.stdout.isatty():
+        print(welcome(settings, ssh_port), flush=True)
+
+
+@contextlib.contextmanager
+def _signals(stop: asyncio.Event) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: int) -> None:
+        if stop.is_set():
+            log.warning("server.killed", signal=signal.Signals(number).name)
+            os._exit(128 + number)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+def _raise_file_limit() -> None:
+    """Take as many open files as the system lets us: each visitor is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _runner() -> Callable[[Coroutine[Any, Any, int]], int]:
+    """Return uvloop's runner where there is one; nothing depends on it."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run
+    return uvloop.run
+
+
+__all__ = ["ListenerFailed", "TunnelServerError", "run", "serve"]

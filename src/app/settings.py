@@ -1,0 +1,286 @@
+"""Every setting, read once at the edge: from flags, the environment, a file, or by default."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from tunnel_server.app.setting_types import (
+    Network,
+    boolean,
+    choice,
+    duration,
+    networks,
+    node_flag,
+    size,
+    text,
+    whole,
+)
+from tunnel_server.domain.errors import InvalidBaseUrl, InvalidSetting
+from tunnel_server.domain.naming import BaseUrl
+
+PREFIX = "TUNNEL_SERVER_"
+
+# Names of the reference server for parts that this one does not have yet: they may be set, and do nothing.
+NOT_YET = (
+    "TLS_PORT",
+    "SSH_HOSTNAMES",
+    "TLS_CERT_FILE",
+    "TLS_KEY_FILE",
+    "TLS_CERT",
+    "TLS_KEY",
+    "COOKIE_SECRETS",
+    "SAAS_PUBLIC_KEY",
+    "SAAS_JWT_ISSUER",
+    "SAAS_BASE_URL",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What is known of a setting besides its value. ``env`` is its name at the reference server, if it has one."""
+
+    read: Callable[[str], Any]
+    help: str
+    example: str
+    env: str | None
+    limits: str
+    secret: bool
+
+
+def _setting(
+    default: Any,
+    read: Callable[[str], Any],
+    help: str,
+    example: str,
+    *,
+    env: str | None = None,
+    limits: str = "",
+    secret: bool = False,
+) -> Any:
+    return field(default=default, metadata={"about": About(read, help, example, env, limits, secret)})
+
+
+def _seconds(default: float, help: str, low: float = 0.1, high: float = 86400.0) -> Any:
+    example = f"{default:g}s"
+    return _setting(default, duration(low, high), help, example, limits=f"{low:g} to {high:g} seconds")
+
+
+def _count(default: int, help: str, low: int = 1, high: int = 1_000_000) -> Any:
+    return _setting(default, whole(low, high), help, str(default), limits=f"{low} to {high}")
+
+
+def _base_url(value: str) -> str:
+    try:
+        BaseUrl.parse(value)
+    except InvalidBaseUrl as error:
+        raise ValueError(f"is no base URL: {error}") from None
+    return value
+
+
+_PORT = whole(0, 65535)
+_PORT_LIMITS = "0 to 65535; 0 lets the system choose"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The effective settings. Durations are seconds, sizes octets."""
+
+    base_url: str = _setting(
+        "",
+        _base_url,
+        "public URL of the server: scheme, host, optional port",
+        "https://tunnels.example.com",
+        env="BASE_URL",
+    )
+    port: int = _setting(3000, _PORT, "HTTP port", "3000", env="PORT", limits=_PORT_LIMITS)
+    ssh_port: int = _setting(2222, _PORT, "SSH port", "2222", env="SSH_PORT", limits=_PORT_LIMITS)
+    metrics_port: int = _setting(
+        8888, _PORT, "Prometheus metrics port", "8888", env="METRICS_PORT", limits=_PORT_LIMITS
+    )
+    listen_host: str = _setting("", text, "address to serve HTTP and SSH on; empty for all", "127.0.0.1")
+    metrics_host: str = _setting("", text, "address to serve metrics on; empty for all", "127.0.0.1")
+    ssh_host_key_path: str = _setting(
+        "./ssh/ssh_host_key",
+        text,
+        "file of the SSH host key; made if it is not there",
+        "/etc/tunnel/key",
+        env="SSH_HOST_KEY_PATH",
+    )
+    ssh_host_key: str = _setting(
+        "", text, "the SSH host key itself: base64 of its text", "LS0tLS1CRUdJTi…", env="SSH_HOST_KEY", secret=True
+    )
+    debug: bool = _setting(False, node_flag, "log more", "1", env="DEBUG")
+    log_format: str = _setting(
+        "auto", choice("auto", "json", "console"), "form of the log; auto: console on a terminal", "json"
+    )
+    access_log: bool = _setting(False, boolean, "log every request", "true")
+
+    login_timeout: float = _seconds(30, "time an SSH client has to log in", 1, 3600)
+    keepalive_interval: float = _seconds(10, "pause between signs of life asked of an SSH client", 1, 3600)
+    keepalive_count_max: int = _count(3, "unanswered signs of life after which a client is gone", 1, 100)
+    probe_timeout: float = _seconds(5, "time the holder of a contested name has to answer", 0.1, 60)
+    channel_open_timeout: float = _seconds(10, "time a client has to open a channel", 0.1, 600)
+    max_unauthenticated: int = _count(500, "SSH connections that have not logged in yet")
+    max_tunnels_per_connection: int = _count(100, "tunnels of one SSH connection")
+    max_sessions_per_connection: int = _count(10, "sessions of one SSH connection", 1, 1000)
+
+    head_size: int = _setting(
+        64 * 1024, size(1024, 1 << 20), "size of a request's head", "64KiB", limits="1 KiB to 1 MiB"
+    )
+    header_count: int = _count(100, "header fields of a request", 10, 10_000)
+    head_timeout: float = _seconds(15, "time a request's head may take")
+    keepalive_timeout: float = _seconds(75, "time a visitor's connection may be idle between requests")
+    body_timeout: float = _seconds(60, "time a request's body may stand still")
+    response_timeout: float = _seconds(600, "time a service may take to begin its answer")
+    idle_timeout: float = _seconds(
+        3600, "time a begun answer or an upgraded connection may stand still", 1, 7 * 86400.0
+    )
+    max_channels: int = _count(128, "requests under way at once on one tunnel", 1, 10_000)
+    queue_length: int = _count(256, "requests waiting on one tunnel for their turn", 0, 100_000)
+    queue_timeout: float = _seconds(10, "time a request may wait for its turn")
+    pool_idle_timeout: float = _seconds(30, "time an unused channel is kept")
+    max_visitors: int = _count(10_000, "visitors' connections")
+    trusted_proxies: tuple[Network, ...] = _setting(
+        (), networks, "networks of proxies whose X-Forwarded-* count", "10.0.0.0/8, fd00::/8"
+    )
+
+    grace_period: float = _seconds(15, "time that requests under way have to finish at a stop", 0, 3600)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The settings, where each came from, and the variables that were set for nothing."""
+
+    settings: Settings
+    origins: dict[str, str]
+    ignored: tuple[str, ...]
+
+
+def about(name: str) -> About:
+    """Return what is known of the setting ``name``."""
+    found: About = _FIELDS[name].metadata["about"]
+    return found
+
+
+def names() -> list[str]:
+    """Return every setting's name, which is also its key in the file."""
+    return list(_FIELDS)
+
+
+def load(flags: Mapping[str, str], environ: Mapping[str, str], file: Path | None) -> Loaded:
+    """Read all settings; a flag goes before the environment, that before the file.
+
+    ``flags`` holds the text of those given, by setting name.
+
+    Raises:
+        InvalidSetting: with a line for each setting that is unknown or wrong.
+    """
+    wrong: list[str] = []
+    sources = [
+        {name: (value, f"flag --{name.replace('_', '-')}") for name, value in flags.items()},
+        _from_environment(environ, wrong),
+        _from_file(file, wrong),
+    ]
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for name in _FIELDS:
+        origins[name] = "default"
+        for source in sources:
+            if name in source:
+                raw, origins[name] = source[name]
+                try:
+                    values[name] = about(name).read(raw)
+                except ValueError as error:
+                    wrong.append(_complaint(name, origins[name], raw, str(error)))
+                break
+    if wrong:
+        raise InvalidSetting("\n".join(wrong))
+    if not values.get("base_url"):
+        values["base_url"] = _default_base_url(values.get("port", _FIELDS["port"].default))
+    return Loaded(Settings(**values), origins, tuple(_ignored(environ)))
+
+
+_FIELDS: dict[str, Field[Any]] = {entry.name: entry for entry in fields(Settings)}
+_Source = dict[str, tuple[str, str]]
+
+
+def _default_base_url(port: int) -> str:
+    return f"http://localhost:{port}" if port else "http://localhost"
+
+
+def _complaint(name: str, origin: str, raw: str, problem: str) -> str:
+    shown = "the value" if about(name).secret else repr(raw if len(raw) <= 80 else raw[:80] + "…")
+    limits = f" ({about(name).limits})" if about(name).limits else ""
+    return f"{name}: {shown} ({origin}) {problem}{limits}; for example: {about(name).example}"
+
+
+def _from_environment(environ: Mapping[str, str], wrong: list[str]) -> _Source:
+    known = {f"{PREFIX}{name.upper()}": name for name in _FIELDS}
+    source: _Source = {}
+    for name in _FIELDS:
+        plain = about(name).env
+        # An empty variable is one that is not set: compose files pass them on so.
+        if plain is not None:
+            known[PREFIX + plain] = name
+            if environ.get(plain):
+                source[name] = (environ[plain], f"environment {plain}")
+    allowed = set(known) | {PREFIX + name for name in NOT_YET}
+    for variable in sorted(key for key in environ if key.startswith(PREFIX)):
+        if variable not in allowed:
+            wrong.append(f"{variable} (environment) is no setting{_suggestion(variable, list(allowed))}")
+        elif environ[variable] and variable in known:
+            name = known[variable]
+            if name in source and source[name][0] != environ[variable]:
+                other = source[name][1].removeprefix("environment ")
+                wrong.append(f"{name}: {other} and {variable} (environment) differ; set one of them")
+            source[name] = (environ[variable], f"environment {variable}")
+    return source
+
+
+def _from_file(file: Path | None, wrong: list[str]) -> _Source:
+    if file is None:
+        return {}
+    try:
+        found = tomllib.loads(file.read_bytes().decode("utf-8"))
+    except OSError as error:
+        raise InvalidSetting(f"cannot read the settings file {file}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidSetting(f"the settings file {file} is not TOML: {error}; for example: port = 3000") from None
+    source: _Source = {}
+    for key, value in found.items():
+        if key not in _FIELDS:
+            wrong.append(f"{key} (file {file}) is no setting{_suggestion(key, list(_FIELDS))}")
+            continue
+        try:
+            source[key] = (_as_text(value), f"file {file}")
+        except ValueError as error:
+            wrong.append(_complaint(key, f"file {file}", str(value), str(error)))
+    return source
+
+
+def _as_text(value: object) -> str:
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case str():
+            return value
+        case int() | float():
+            return str(value)
+        case list() if all(isinstance(entry, str) for entry in value):
+            return ",".join(value)
+        case _:
+            raise ValueError("is not text, a number, true or false, or a list of texts")
+
+
+def _suggestion(name: str, allowed: list[str]) -> str:
+    close = difflib.get_close_matches(name, allowed, 1)
+    return f"; did you mean {close[0]}?" if close else "; tunnel-server config lists them all"
+
+
+def _ignored(environ: Mapping[str, str]) -> list[str]:
+    return [v for name in NOT_YET for v in (name, PREFIX + name) if environ.get(v)]

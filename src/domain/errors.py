@@ -1,0 +1,96 @@
+"""Every error raised on purpose. ``code`` never changes; the text is for people and may."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from tunnel_server.domain.tunnel import Tunnel
+
+
+class TunnelServerError(Exception):
+    """Base of every error raised on purpose; ``code`` is API, the text is not."""
+
+    code: ClassVar[str] = "internal"
+
+
+class InvalidPublicKey(TunnelServerError):
+    """A public key blob is malformed or of a type that names nobody here."""
+
+    code: ClassVar[str] = "key.invalid"
+
+
+class InvalidTunnelName(TunnelServerError):
+    """A tunnel's name is empty."""
+
+    code: ClassVar[str] = "forward.name"
+
+
+class InvalidForwardRequest(TunnelServerError):
+    """A forward request string has a parameter that is unknown or does not decode."""
+
+    code: ClassVar[str] = "forward.invalid"
+
+
+class DuplicateForward(TunnelServerError):
+    """The same connection already holds this request or this label."""
+
+    code: ClassVar[str] = "forward.duplicate"
+
+
+class TooManyTunnels(TunnelServerError):
+    """The connection already holds as many tunnels as one may."""
+
+    code: ClassVar[str] = "forward.too-many"
+
+
+class LabelTaken(TunnelServerError):
+    """Another live connection already answers on this label; ``holder`` is its tunnel."""
+
+    code: ClassVar[str] = "tunnel.label-taken"
+
+    def __init__(self, holder: Tunnel) -> None:
+        super().__init__(f"{holder.label!r} is already in use")
+        self.holder = holder
+
+
+class NameInUse(TunnelServerError):
+    """A contested label stays with its live holder; the text is meant for the newcomer."""
+
+    code: ClassVar[str] = "tunnel.name-in-use"
+
+
+class UnknownCommand(TunnelServerError):
+    """A client asked to execute something that is not one of the server's words."""
+
+    code: ClassVar[str] = "session.unknown-command"
+
+
+class InvalidHostKey(TunnelServerError):
+    """The SSH host key cannot be read, decoded or kept."""
+
+    code: ClassVar[str] = "settings.host-key"
+
+
+class ChannelRefused(TunnelServerError):
+    """No channel to the service could be opened."""
+
+    code: ClassVar[str] = "channel.refused"
+
+
+class InvalidBaseUrl(TunnelServerError):
+    """A base URL has something other than scheme, host and optional port."""
+
+    code: ClassVar[str] = "settings.base-url"
+
+
+class InvalidSetting(TunnelServerError):
+    """A setting is unknown or its value is wrong; the text names it and gives an example."""
+
+    code: ClassVar[str] = "settings.invalid"
+
+
+class ListenerFailed(TunnelServerError):
+    """A port could not be listened on."""
+
+    code: ClassVar[str] = "listener.failed"

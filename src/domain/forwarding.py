@@ -1,0 +1,85 @@
+"""Which header fields pass a proxy, and what it says of the visitor (RFC 9110 §7.6.1, RFC 7239)."""
+
+from __future__ import annotations
+
+# Fields that concern one connection only. ``Proxy-Connection`` is not in any RFC, but old clients send it.
+HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-connection",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"te",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+
+# Fields in which a proxy in front tells of the visitor; anybody else who sends them may be lying.
+VISITOR_FIELDS = frozenset(
+    {
+        b"forwarded",
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-forwarded-port",
+        b"x-forwarded-proto",
+        b"x-real-ip",
+    }
+)
+
+# Fields a ``Connection`` field may not take away: each is needed to read the message or to know who sent it.
+NOT_REMOVABLE = frozenset({b"host", b"content-length", b"content-type", b"cookie", b"authorization"})
+
+# Trailer fields that would change how a message is read or who sent it, had they come in its head (RFC 9110 §6.5.1).
+NOT_IN_TRAILERS = HOP_BY_HOP | VISITOR_FIELDS | NOT_REMOVABLE | {b"trailer", b"set-cookie", b"expect"}
+
+Field = tuple[bytes, bytes]
+
+
+def visitor_fields(peer: bytes, scheme: bytes, host: bytes, told: list[Field] | None = None) -> bytes:
+    """Return the lines, each ended by CR LF, that tell a service who its visitor is.
+
+    ``peer`` is the peer's address, ``host`` the Host field as sent. ``told`` are the
+    :data:`VISITOR_FIELDS` of a trusted proxy, names in lower case: its account is kept and
+    ``peer`` added to it; ``None`` for a peer that is not trusted.
+    """
+    port = _port(host, scheme)
+    if not told:
+        return b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Port: %b\r\nX-Forwarded-Host: %b\r\n" % (
+            peer,
+            scheme,
+            port,
+            host,
+        )
+    said = dict(told)
+    chain = [value for name, value in told if name == b"x-forwarded-for"]
+    lines = [
+        b"X-Forwarded-For: " + b", ".join([*chain, peer]),
+        b"X-Forwarded-Proto: " + said.get(b"x-forwarded-proto", scheme),
+        b"X-Forwarded-Port: " + said.get(b"x-forwarded-port", port),
+        b"X-Forwarded-Host: " + said.get(b"x-forwarded-host", host),
+    ]
+    lines += [b"Forwarded: " + value for name, value in told if name == b"forwarded"]
+    if b"x-real-ip" in said:
+        lines.append(b"X-Real-IP: " + said[b"x-real-ip"])
+    return b"\r\n".join(lines) + b"\r\n"
+
+
+def confined_cookie(value: bytes, path: bytes) -> bytes:
+    """Return a ``Set-Cookie`` value for one host and for ``path`` only, whatever it asked for.
+
+    Apps served by path share an origin: without this one could plant cookies for another.
+    """
+    first, *attributes = value.split(b";")
+    kept = [
+        a.strip() for a in attributes if a.strip().partition(b"=")[0].strip().lower() not in (b"path", b"domain", b"")
+    ]
+    return b"; ".join([first.strip(), *kept, b"Path=" + path])
+
+
+def _port(host: bytes, scheme: bytes) -> bytes:
+    _, colon, port = host.rpartition(b":")
+    if colon and port.isdigit():
+        return port
+    return b"443" if scheme == b"https" else b"80"

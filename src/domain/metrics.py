@@ -1,0 +1,74 @@
+"""What the server counts."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from enum import StrEnum
+
+from tunnel_server.domain.ports import TunnelEvents
+
+
+class Outcome(StrEnum):
+    """How a visitor's request ended."""
+
+    ANSWERED = "answered"  # by the service, whatever its status
+    REFUSED = "refused"  # the access rules keep the visitor out, or send it elsewhere
+    NO_TUNNEL = "no_tunnel"
+    UNREACHABLE = "unreachable"  # the service behind the tunnel broke or refused the connection
+    BAD_REQUEST = "bad_request"
+    ABORTED = "aborted"  # the visitor left
+    TIMEOUT = "timeout"
+    OVERLOADED = "overloaded"
+
+
+class Metrics(TunnelEvents):
+    """Counts; every method is quick and never raises. Durations are seconds."""
+
+    @abstractmethod
+    def client_connected(self, client_id: str) -> None:
+        """A client logged in."""
+
+    @abstractmethod
+    def client_disconnected(self, client_id: str) -> None:
+        """A client that had logged in is gone."""
+
+    @abstractmethod
+    def login(self, outcome: str) -> None:
+        """An SSH connection was ``accepted``, or ended before it was: ``failed``."""
+
+    @abstractmethod
+    def forward_rejected(self, code: str) -> None:
+        """A forward was refused, for the error ``code``."""
+
+    @abstractmethod
+    def visitor_connected(self) -> None:
+        """A visitor's connection was accepted."""
+
+    @abstractmethod
+    def visitor_disconnected(self) -> None:
+        """A visitor's connection is gone, or was handed to the control plane."""
+
+    @abstractmethod
+    def request_finished(
+        self,
+        client_id: str | None,
+        status: int,
+        outcome: Outcome,
+        seconds: float,
+        first_byte: float | None,
+        bytes_in: int,
+        bytes_out: int,
+    ) -> None:
+        """A request ended; ``client_id`` is that of its tunnel, ``status`` 0 if none was sent."""
+
+    @abstractmethod
+    def channel_opened(self, seconds: float) -> None:
+        """A channel to a service was opened within ``seconds``."""
+
+    @abstractmethod
+    def channel_closed(self) -> None:
+        """A channel that had been opened is gone."""
+
+    @abstractmethod
+    def queue_waited(self, seconds: float) -> None:
+        """A request waited for its turn."""

@@ -1,0 +1,121 @@
+"""Names on the web: the host label of a tunnel, and its URL."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from dataclasses import dataclass
+from ipaddress import IPv6Address
+from typing import TYPE_CHECKING, Self
+
+from tunnel_server.domain.errors import InvalidBaseUrl, InvalidTunnelName
+
+if TYPE_CHECKING:
+    from tunnel_server.domain.identity import ClientId
+
+MAX_LABEL = 63  # octets in one DNS label, RFC 1035 §2.3.4
+_DIGEST = 4  # characters of a digest in a label
+_UNCLEAN = re.compile(r"[^A-Za-z0-9_-]")
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<host>\[[^\]]*\]|[^/:?#@]*)(?::(?P<port>[^/?#]*))?/?")
+_HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*")
+
+
+def host_label(name: str, client: ClientId) -> str:
+    """Return the label ``name`` gets for ``client``, at most 63 octets.
+
+    Names cut or cleaned alike stay apart by a digest of the original; where that
+    fails, or a clean name spells another's digest form, the registry refuses the second.
+
+    Raises:
+        InvalidTunnelName: ``name`` is empty.
+    """
+    if not name:
+        raise InvalidTunnelName("a tunnel needs a name")
+    room = MAX_LABEL - len(client.value) - 1
+    clean = _clean(name)
+    if clean != name or len(name) > room:
+        digest = base64.urlsafe_b64encode(
+            hashlib.md5(name.encode("utf-8", "surrogatepass"), usedforsecurity=False).digest()
+        )
+        clean = f"{clean[: room - _DIGEST - 1]}-{_clean(digest.decode('ascii'))[:_DIGEST]}"
+    return f"{clean}-{client}".lower()
+
+
+def _clean(text: str) -> str:
+    return _UNCLEAN.sub("-", text).lower()
+
+
+@dataclass(frozen=True, slots=True)
+class BaseUrl:
+    """Where the server is reached: ``<scheme>://<hostname>[:<port>]``, nothing else.
+
+    ``hostname`` is in lower case, an IPv6 address in brackets. ``port`` is ``None`` for the scheme's own.
+    """
+
+    scheme: str
+    hostname: str
+    port: int | None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a base URL.
+
+        Raises:
+            InvalidBaseUrl: saying which part is wrong.
+        """
+        match = _URL.fullmatch(text)
+        if match is None:
+            raise InvalidBaseUrl(f"{text!r} is not scheme://host[:port] and nothing else")
+        scheme, host, port = match["scheme"].lower(), match["host"].lower(), match["port"]
+        if scheme not in _DEFAULT_PORTS:
+            raise InvalidBaseUrl(f"the scheme {scheme!r} is neither http nor https")
+        return cls(scheme, _hostname(host), _port(port, scheme))
+
+    @property
+    def effective_port(self) -> int:
+        """The port that visitors connect to."""
+        return self.port or _DEFAULT_PORTS[self.scheme]
+
+    @property
+    def root_url(self) -> str:
+        """The URL of the server itself, ending in ``/``."""
+        return f"{self.scheme}://{self._authority(self.hostname)}/"
+
+    def tunnel_url(self, label: str) -> str:
+        """Return the URL of the tunnel with ``label``, ending in ``/``."""
+        return f"{self.scheme}://{self._authority(f'{label}.{self.hostname}')}/"
+
+    def describe(self) -> dict[str, str]:
+        """Return what ``hello`` tells of it: ``hostname``, ``port`` (empty for the scheme's own), ``protocol``."""
+        return {
+            "hostname": self.hostname,
+            "port": "" if self.port is None else str(self.port),
+            "protocol": f"{self.scheme}:",
+        }
+
+    def _authority(self, host: str) -> str:
+        return host if self.port is None else f"{host}:{self.port}"
+
+
+def _hostname(host: str) -> str:
+    if host.startswith("["):
+        try:
+            return f"[{IPv6Address(host[1:-1])}]"
+        except ValueError:
+            raise InvalidBaseUrl(f"{host!r} is not an IPv6 address") from None
+    host = host.removesuffix(".")
+    if _HOST.fullmatch(host) is None:
+        raise InvalidBaseUrl(f"{host!r} is not a host name")
+    return host
+
+
+def _port(text: str | None, scheme: str) -> int | None:
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and 0 < int(text) < 65536):
+        raise InvalidBaseUrl(f"the port {text!r} is not a number from 1 to 65535")
+    port = int(text)
+    return None if port == _DEFAULT_PORTS[scheme] else port

@@ -1,0 +1,41 @@
+"""The rig: a real server on loopback, real SSH clients, real visitors."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from rig import Rig
+
+from tunnel_server.app.settings import Settings
+
+
+@pytest.fixture
+def make_rig(tmp_path: Path) -> Callable[..., object]:
+    """Return a context manager that runs a server; keyword arguments are its settings."""
+
+    @asynccontextmanager
+    async def make(**settings: object) -> AsyncIterator[Rig]:
+        values = {
+            "base_url": "http://tunnels.test:3000",
+            "port": 0,
+            "ssh_port": 0,
+            "metrics_port": 0,
+            "listen_host": "127.0.0.1",
+            "metrics_host": "127.0.0.1",
+            "ssh_host_key_path": str(tmp_path / "ssh" / "host_key"),
+            "grace_period": 2.0,
+        }
+        async with Rig(Settings(**(values | settings)), tmp_path) as rig:  # type: ignore[arg-type]
+            yield rig
+
+    return make
+
+
+@pytest.fixture
+async def rig(make_rig: Callable[..., object]) -> AsyncIterator[Rig]:
+    """A server with default settings on ports of the system's choice."""
+    async with make_rig() as running:  # type: ignore[attr-defined]
+        yield running

@@ -1,0 +1,121 @@
+"""The command as its users start and stop it: a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from rig import LIMIT
+
+ENVIRONMENT = {
+    key: value for key, value in os.environ.items() if key in ("PATH", "HOME", "LANG", "VIRTUAL_ENV", "PYTHONPATH")
+}
+QUIET = {"TUNNEL_SERVER_LISTEN_HOST": "127.0.0.1", "PORT": "0", "SSH_PORT": "0", "METRICS_PORT": "0"}
+
+
+@asynccontextmanager
+async def command(folder: Path, *words: str, **environ: str) -> AsyncIterator[Process]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tunnel_server", *words, cwd=folder, env=ENVIRONMENT | environ, stdout=PIPE, stderr=PIPE
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def ended(folder: Path, *words: str, **environ: str) -> tuple[int | None, str, str]:
+    async with command(folder, *words, **environ) as process, asyncio.timeout(LIMIT):
+        out, error = await process.communicate()
+    return process.returncode, out.decode(), error.decode()
+
+
+async def event(process: Process, name: str) -> dict[str, object]:
+    assert process.stderr is not None
+    async with asyncio.timeout(LIMIT):
+        while line := await process.stderr.readline():
+            entry: dict[str, object] = json.loads(line)
+            if entry["event"] == name:
+                return entry
+    raise AssertionError(f"no {name}")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_stops_it_in_good_order(tmp_path: Path, number: signal.Signals) -> None:
+    async with command(tmp_path, "run", **QUIET) as process:
+        await event(process, "server.started")
+        process.send_signal(number)
+        await event(process, "server.stopped")
+
+        assert await process.wait() == 0
+
+
+async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
+    async with command(tmp_path, "run", **QUIET, TUNNEL_SERVER_GRACE_PERIOD="1h") as process:
+        started = await event(process, "server.started")
+        _reader, writer = await asyncio.open_connection("127.0.0.1", started["http_port"])
+        writer.write(b"GET / HT")  # a request in flight, which the stop waits for
+        await writer.drain()
+        process.send_signal(signal.SIGTERM)
+        await event(process, "server.stopping")
+        process.send_signal(signal.SIGTERM)
+
+        async with asyncio.timeout(LIMIT):
+            assert await process.wait() == 128 + signal.SIGTERM
+        writer.close()
+
+
+@pytest.mark.parametrize("variable", ["PORT", "SSH_PORT", "METRICS_PORT"])
+async def test_a_port_that_is_taken_is_one_clear_line(tmp_path: Path, variable: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = str(holder.getsockname()[1])
+        environ = QUIET | {variable: port, "TUNNEL_SERVER_METRICS_HOST": "127.0.0.1"}
+
+        status, out, error = await ended(tmp_path, "run", **environ)
+
+    assert (status, out) == (1, "")
+    lines = [line for line in error.splitlines() if not line.startswith("{")]
+    assert len(lines) == 1
+    assert f"port {port}" in lines[0]
+
+
+async def test_a_wrong_setting_is_a_line_and_no_traceback(tmp_path: Path) -> None:
+    status, _, error = await ended(tmp_path, "run", PORT="x", TUNNEL_SERVER_TYPO="1")
+
+    assert status == 2
+    assert [line.partition(":")[0] for line in error.splitlines()] == ["tunnel-server"] * 2
+
+
+async def test_config_shows_what_is_in_force_and_hides_secrets(tmp_path: Path) -> None:
+    status, out, _ = await ended(tmp_path, "config", "--port", "99", "--json", SSH_HOST_KEY="s3cret")
+
+    shown = json.loads(out)
+    assert status == 0
+    assert shown["port"] == {"value": 99, "from": "flag --port"}
+    assert shown["ssh_host_key"] == {"value": "********", "from": "environment SSH_HOST_KEY"}
+    assert "s3cret" not in out
+
+
+async def test_a_host_key_that_is_none_is_one_clear_line(tmp_path: Path) -> None:
+    status, _, error = await ended(tmp_path, "run", **QUIET, SSH_HOST_KEY="bm8=")
+
+    assert status == 1
+    assert "SSH_HOST_KEY is not the base64 of a private key" in error
+    assert "Traceback" not in error
+
+
+async def test_the_version_is_told(tmp_path: Path) -> None:
+    status, out, _ = await ended(tmp_path, "--version")
+
+    assert (status, out.split()[0]) == (0, "tunnel-server")

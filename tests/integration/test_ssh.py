@@ -1,0 +1,210 @@
+"""What only a client under the test's control can do."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import asyncssh
+import pytest
+from asyncssh.packet import String
+from rig import LIMIT, Rig, Service, answering, plain, until
+
+FORWARD = b"streamlocal-forward@openssh.com"
+CANCEL = b"cancel-streamlocal-forward@openssh.com"
+
+
+async def ask(connection: asyncssh.SSHClientConnection, request: bytes, path: bytes) -> bool:
+    """Send a global request as it is; true if the server grants it."""
+    async with asyncio.timeout(LIMIT):
+        kind, _ = await connection._make_global_request(request, String(path))
+    return bool(kind == asyncssh.connection.MSG_REQUEST_SUCCESS)
+
+
+async def test_the_same_request_twice_on_one_connection_is_refused(rig: Rig) -> None:
+    async with rig.client() as client:
+        assert await ask(client, FORWARD, b"/web")
+        assert not await ask(client, FORWARD, b"/web")
+        assert len(rig.registry) == 1
+
+
+async def test_a_cancel_closes_its_tunnel_and_an_unknown_one_harms_nothing(rig: Rig) -> None:
+    async with rig.client() as client:
+        assert await ask(client, FORWARD, b"/web#access=private")
+        assert not await ask(client, CANCEL, b"/web")
+        assert not await ask(client, CANCEL, b"\xff")
+        assert len(rig.registry) == 1
+
+        assert await ask(client, CANCEL, b"/web#access=private")
+        assert len(rig.registry) == 0
+        assert await ask(client, FORWARD, b"/web")
+
+
+@pytest.mark.parametrize("path", [b"\xff\xfe", b"", b"/", b"/a#b", b"/" + b"x" * 100_000, b"/a#meta=bm9wZQ"])
+async def test_a_request_that_cannot_be_served_is_refused_and_the_connection_lives(rig: Rig, path: bytes) -> None:
+    async with rig.client() as client:
+        assert not await ask(client, FORWARD, path)
+        assert await ask(client, FORWARD, b"/fine")
+
+
+async def test_a_connection_holds_a_bounded_number_of_tunnels(make_rig: Callable[..., Any]) -> None:
+    async with make_rig(max_tunnels_per_connection=3) as rig, rig.client() as client:
+        granted = [await ask(client, FORWARD, b"/t%d" % n) for n in range(5)]
+
+        assert granted == [True, True, True, False, False]
+
+
+async def test_forwards_pipelined_before_hello_are_all_in_its_map(rig: Rig) -> None:
+    async with rig.client() as client:
+        for n in range(30):
+            client._send_global_request(FORWARD, String(b"/t%d" % n), want_reply=False)
+        process = await client.create_process("hello")
+        async with asyncio.timeout(LIMIT):
+            hello = json.loads(await process.stdout.readline())
+
+        assert sorted(hello["tunnels"]) == sorted(f"/t{n}" for n in range(30))
+
+
+async def test_a_holder_that_does_not_answer_loses_its_name_within_the_probe(make_rig: Callable[..., Any]) -> None:
+    async with make_rig(probe_timeout=0.3) as rig:
+        key = rig.key()
+        command = rig.openssh(key=key, options=("-N", "-R", "/web:localhost:1"))
+        holder = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.DEVNULL)
+        try:
+            await until(lambda: len(rig.registry) == 1)
+            os.kill(holder.pid, signal.SIGSTOP)
+            async with rig.client(asyncssh.read_private_key(key)) as newcomer:
+                assert await ask(newcomer, FORWARD, b"/web")
+                assert len(rig.registry) == 1
+        finally:
+            holder.kill()
+            await holder.wait()
+
+
+async def test_a_holder_that_answers_keeps_its_name(rig: Rig) -> None:
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    async with rig.client(key) as holder, rig.client(key) as newcomer:
+        assert await ask(holder, FORWARD, b"/web")
+        assert not await ask(newcomer, FORWARD, b"/web")
+        assert await ask(newcomer, FORWARD, b"/other")
+
+
+async def test_a_client_that_dies_while_its_forward_is_settled_leaves_no_tunnel(make_rig: Callable[..., Any]) -> None:
+    async with make_rig(probe_timeout=0.5) as rig:
+        key = rig.key()
+        command = rig.openssh(key=key, options=("-N", "-R", "/web:localhost:1"))
+        holder = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.DEVNULL)
+        try:
+            await until(lambda: len(rig.registry) == 1)
+            os.kill(holder.pid, signal.SIGSTOP)
+            async with rig.client(asyncssh.read_private_key(key)) as newcomer:
+                newcomer._send_global_request(FORWARD, String(b"/web"), want_reply=True)
+                await asyncio.sleep(0)
+                newcomer.abort()
+            await until(lambda: b"clientId=" not in rig.container.metrics().render()[0] or len(rig.registry) == 0)
+        finally:
+            holder.kill()
+            await holder.wait()
+        await until(lambda: len(rig.registry) == 0)
+
+
+async def test_a_stranger_is_hung_up_on_after_the_login_grace_time(make_rig: Callable[..., Any]) -> None:
+    async with make_rig(login_timeout=0.3) as rig:
+        reader, writer = await asyncio.open_connection("127.0.0.1", rig.ssh.port)
+        async with asyncio.timeout(LIMIT):
+            assert (await reader.readline()).startswith(b"SSH-2.0-tunnel-server")
+            await reader.read()
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_too_many_strangers_displace_each_other_and_not_the_next_client(make_rig: Callable[..., Any]) -> None:
+    async with make_rig(max_unauthenticated=5) as rig:
+        strangers = [await asyncio.open_connection("127.0.0.1", rig.ssh.port) for _ in range(20)]
+
+        async with rig.client() as client:
+            assert await ask(client, FORWARD, b"/web")
+
+        for _, writer in strangers:
+            writer.close()
+
+
+async def test_only_public_keys_are_asked_for(rig: Rig) -> None:
+    with pytest.raises(asyncssh.PermissionDenied):
+        async with asyncssh.connect(
+            "127.0.0.1", rig.ssh.port, username="a", password="b", client_keys=None, known_hosts=None, config=None,
+            agent_path=None,
+        ):  # fmt: skip
+            pass
+
+
+async def test_no_connection_can_be_opened_through_the_server(rig: Rig) -> None:
+    async with rig.client() as client:
+        with pytest.raises(asyncssh.ChannelOpenError):
+            await client.open_connection("127.0.0.1", rig.http.port)
+        with pytest.raises(asyncssh.ChannelOpenError):
+            await client.open_unix_connection("/var/run/docker.sock")
+
+
+async def test_sessions_of_one_connection_are_bounded(make_rig: Callable[..., Any]) -> None:
+    async with make_rig(max_sessions_per_connection=2) as rig, rig.client() as client:
+        await client.create_process()
+        await client.create_process()
+        with pytest.raises(asyncssh.ChannelOpenError):
+            await client.create_process()
+
+
+async def test_a_stop_tells_the_sessions_and_hangs_up(rig: Rig) -> None:
+    async with rig.client() as client:
+        await ask(client, FORWARD, b"/web")
+        process = await client.create_process()
+        await process.stdout.readline()
+
+        await rig.ssh.__aexit__(None, None, None)
+
+        async with asyncio.timeout(LIMIT):
+            assert "the server is stopping" in await process.stderr.read()
+            await client.wait_closed()
+    assert len(rig.registry) == 0
+
+
+async def test_a_client_that_refuses_channels_is_an_unreachable_service(rig: Rig) -> None:
+    async with rig.client() as client:
+        assert await ask(client, FORWARD, b"/web")  # asyncssh knows nothing of it, and refuses what comes
+        label = rig.registry.held_by(next(iter(rig.registry._by_transport)))[0].label
+
+        assert (await rig.get(f"{label}.tunnels.test")).status == 502
+
+
+async def test_five_hundred_tunnels_at_once_work(make_rig: Callable[..., Any]) -> None:
+    async with make_rig(max_tunnels_per_connection=500) as rig, Service(answering(plain(b"app"))) as service:
+        async with rig.client() as client:
+            for n in range(500):
+                await client.forward_remote_path_to_port(f"/t{n}", "127.0.0.1", service.port)
+            labels = [tunnel.label for tunnel in rig.registry.held_by(next(iter(rig.registry._by_transport)))]
+
+            bodies = [(await rig.get(f"{label}.tunnels.test")).body for label in labels]
+
+        assert bodies == [b"app"] * 500
+
+
+async def test_metrics_name_a_client_only_while_it_is_there(rig: Rig) -> None:
+    def metrics() -> str:
+        body: bytes = rig.container.metrics().render()[0]
+        return body.decode()
+
+    async with Service(answering(plain(b"x"))) as service, rig.tunnel(service.port) as host:
+        client_id = host.partition(".")[0].removeprefix("web-")
+        await rig.get(host)
+        labels = f'{{clientId="{client_id}",serviceName="preevy-tunnel-server"}}'
+
+        assert f"sshConnections{labels} 1\n" in metrics()
+        assert f"tunnels{labels} 1\n" in metrics()
+        assert f"requests{labels} 1\n" in metrics()
+        assert "# TYPE requests counter\n" in metrics()
+
+    await until(lambda: client_id not in metrics())

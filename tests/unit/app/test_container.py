@@ -1,0 +1,14 @@
+from __future__ import annotations
+
+import asyncio
+
+from tunnel_server.app.container import Container
+from tunnel_server.app.settings import Settings
+
+
+async def test_the_container_builds_everything() -> None:
+    container = Container(settings=Settings(base_url="http://tunnels.test"))
+
+    for name, provider in container.providers.items():
+        assert provider() is not None, name
+    assert len(asyncio.all_tasks()) == 1  # nothing was started

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tunnel_server.app import settings as known
+from tunnel_server.app.settings import load
+from tunnel_server.domain.errors import InvalidSetting
+
+PAGE = Path(__file__).parents[3] / "docs" / "reference" / "settings.md"
+
+
+def test_with_nothing_set_it_serves_localhost() -> None:
+    loaded = load({}, {}, None)
+
+    assert loaded.settings.base_url == "http://localhost:3000"
+    assert (loaded.settings.port, loaded.settings.ssh_port, loaded.settings.metrics_port) == (3000, 2222, 8888)
+    assert set(loaded.origins.values()) == {"default"}
+
+
+def test_a_flag_goes_before_the_environment_and_that_before_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text(
+        'port = 1001\nssh_port = 1002\nmetrics_port = 1003\nhead_timeout = "2m"\ntrusted_proxies = ["10.0.0.0/8"]\n'
+    )
+
+    loaded = load({"port": "3001"}, {"PORT": "2001", "TUNNEL_SERVER_SSH_PORT": "2002"}, file)
+
+    settings = loaded.settings
+    assert (settings.port, settings.ssh_port, settings.metrics_port) == (3001, 2002, 1003)
+    assert settings.head_timeout == 120.0
+    assert [str(network) for network in settings.trusted_proxies] == ["10.0.0.0/8"]
+    assert loaded.origins["port"] == "flag --port"
+    assert loaded.origins["ssh_port"] == "environment TUNNEL_SERVER_SSH_PORT"
+    assert loaded.origins["metrics_port"] == f"file {file}"
+    assert settings.base_url == "http://localhost:3001"
+
+
+@pytest.mark.parametrize("name", [name for name in known.names() if known.about(name).env])
+def test_the_names_of_the_reference_server_work_with_and_without_prefix(name: str) -> None:
+    about = known.about(name)
+    assert about.env is not None
+
+    for variable in (about.env, "TUNNEL_SERVER_" + about.env):
+        assert load({}, {variable: about.example}, None).origins[name] == f"environment {variable}"
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"PORT": "http"}, "port: 'http' (environment PORT) is not a whole number"),
+        ({"PORT": "70000"}, "is not from 0 to 65535"),
+        ({"PORT": "1", "TUNNEL_SERVER_PORT": "2"}, "differ; set one of them"),
+        ({"TUNNEL_SERVER_PROT": "1"}, "did you mean TUNNEL_SERVER_PORT?"),
+        ({"BASE_URL": "http://a/b"}, "for example: https://tunnels.example.com"),
+        ({"TUNNEL_SERVER_HEAD_TIMEOUT": "soon"}, "is not a duration"),
+        ({"TUNNEL_SERVER_HEAD_SIZE": "1TiB"}, "is not a size"),
+        ({"TUNNEL_SERVER_ACCESS_LOG": "perhaps"}, "is neither true nor false"),
+        ({"TUNNEL_SERVER_TRUSTED_PROXIES": "10.0.0.1/8"}, "which is not a network"),
+        ({"TUNNEL_SERVER_LOG_FORMAT": "xml"}, "is not one of auto, json, console"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_is_wrong(environ: dict[str, str], said: str) -> None:
+    with pytest.raises(InvalidSetting) as refused:
+        load({}, environ, None)
+
+    assert said in str(refused.value)
+
+
+def test_all_that_is_wrong_is_told_at_once() -> None:
+    with pytest.raises(InvalidSetting) as refused:
+        load({}, {"PORT": "x", "SSH_PORT": "y", "TUNNEL_SERVER_NONE": "1"}, None)
+
+    assert len(str(refused.value).splitlines()) == 3
+
+
+@pytest.mark.parametrize("text", ["port = ", "prot = 1", "port = {a = 1}", "port = 2020-01-01", "\udcff"])
+def test_a_file_that_is_wrong_is_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_bytes(text.encode("utf-8", "surrogateescape"))
+
+    with pytest.raises(InvalidSetting):
+        load({}, {}, file)
+    with pytest.raises(InvalidSetting):
+        load({}, {}, tmp_path / "missing.toml")
+
+
+def test_a_secret_is_never_in_a_complaint() -> None:
+    with pytest.raises(InvalidSetting) as refused:
+        load({}, {"SSH_HOST_KEY": "s3cret\n"}, None)
+
+    assert "s3cret" not in str(refused.value)
+
+
+def test_variables_for_what_is_not_there_yet_are_reported() -> None:
+    assert load({}, {"TLS_PORT": "8443", "TUNNEL_SERVER_COOKIE_SECRETS": "a"}, None).ignored == (
+        "TLS_PORT",
+        "TUNNEL_SERVER_COOKIE_SECRETS",
+    )
+
+
+@given(st.sampled_from(known.names()), st.text())
+def test_no_text_makes_loading_fail_otherwise(name: str, text: str) -> None:
+    with contextlib.suppress(InvalidSetting):
+        load({name: text}, {}, None)
+
+
+def test_the_page_lists_every_setting_as_it_is() -> None:
+    page = PAGE.read_text()
+
+    missing = [name for name in known.names() if row(name) not in page]
+
+    assert missing == [], f"regenerate the rows with tests.unit.app.test_settings.row: {row(missing[0])}"
+
+
+def row(name: str) -> str:
+    """Return the page's line for a setting."""
+    about = known.about(name)
+    default = getattr(load({}, {}, None).settings, name)
+    names = [f"`TUNNEL_SERVER_{name.upper()}`"] + ([f"`{about.env}`"] if about.env else [])
+    shown = ", ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+    default_cell = f"`{shown}`" if shown else "none"
+    return f"| `{name}` | {', '.join(names)} | {default_cell} | {about.limits or '-'} | {about.help} |"

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import pytest
+
+from tunnel_server.domain.forwarding import confined_cookie, visitor_fields
+
+
+def test_the_service_is_told_of_its_visitor() -> None:
+    assert visitor_fields(b"192.0.2.1", b"http", b"web-k.tunnels.test:3000").split(b"\r\n") == [
+        b"X-Forwarded-For: 192.0.2.1",
+        b"X-Forwarded-Proto: http",
+        b"X-Forwarded-Port: 3000",
+        b"X-Forwarded-Host: web-k.tunnels.test:3000",
+        b"",
+    ]
+
+
+def test_a_trusted_proxy_is_believed_and_added_to_the_chain() -> None:
+    told = [(b"x-forwarded-for", b"198.51.100.7"), (b"x-forwarded-proto", b"https"), (b"x-real-ip", b"198.51.100.7")]
+
+    lines = visitor_fields(b"10.0.0.1", b"http", b"web.test", told).split(b"\r\n")
+
+    assert b"X-Forwarded-For: 198.51.100.7, 10.0.0.1" in lines
+    assert b"X-Forwarded-Proto: https" in lines
+    assert b"X-Forwarded-Host: web.test" in lines
+    assert b"X-Real-IP: 198.51.100.7" in lines
+
+
+@pytest.mark.parametrize(
+    ("given", "confined"),
+    [
+        (b"a=b", b"a=b; Path=/proxy/x/"),
+        (b"a=b; Path=/; Domain=tunnels.test; HttpOnly", b"a=b; HttpOnly; Path=/proxy/x/"),
+        (b"a=b;path=/y;DOMAIN = z ; ", b"a=b; Path=/proxy/x/"),
+    ],
+)
+def test_a_cookie_is_confined_to_its_app(given: bytes, confined: bytes) -> None:
+    assert confined_cookie(given, b"/proxy/x/") == confined
