@@ -38,6 +38,8 @@ class BodyReader(Protocol):
 
 def body_reader(length: int) -> BodyReader:
     """Return a reader for a body of ``length`` bytes, :data:`CHUNKED`, or :data:`UNTIL_CLOSE`."""
+    if length == 0:
+        return NO_BODY
     if length == CHUNKED:
         return ChunkedReader()
     if length == UNTIL_CLOSE:
@@ -64,6 +66,9 @@ class LengthReader(BodyReader):
         self._left = 0
         self.done = True
         return (data if start == 0 and end == len(data) else data[start:end]), end
+
+
+NO_BODY: BodyReader = LengthReader(0)  # has no state to share
 
 
 class UntilCloseReader(BodyReader):

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from enum import Enum, auto
 
-from tunnel_server.domain.forwarding import NOT_REMOVABLE, VISITOR_FIELDS, Field
+from tunnel_server.domain.forwarding import HOP_BY_HOP, NOT_REMOVABLE, VISITOR_FIELDS, Field
 
 END = b"\r\n\r\n"
 CHUNKED = -1  # as a length: the body comes in chunks
@@ -20,7 +21,7 @@ UNTIL_CLOSE = -2  # as a length: the body ends with the connection; answers only
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
 _REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb") ([\x21\x22\x24-\x7e]++) HTTP/([0-9])\.([0-9])\r\n")
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*+))?\r\n")
-_FIELD = re.compile(rb"(?m)^(" + _TOKEN + rb"):([\t\x20-\x7e\x80-\xff]*+)\r\n")
+_FIELD = re.compile(rb"(?m)^((" + _TOKEN + rb"):([\t\x20-\x7e\x80-\xff]*+)\r\n)")
 _HOST = re.compile(rb"(?:[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#@]*)(.*)", re.DOTALL)
 _LENGTH = re.compile(rb"[0-9]{1,18}")
@@ -40,24 +41,24 @@ class BadMessage(Exception):
 
 @dataclass(slots=True)
 class RequestHead:
-    """A request's head. ``path`` is in origin-form, or ``*``; ``fields`` are those to pass on.
+    """A request's head. ``path`` is in origin-form, or ``*``; ``lines`` are the fields to pass on.
 
-    ``length`` is the body's in bytes, 0 for none, or :data:`CHUNKED`. ``told`` are the
-    :data:`~tunnel_server.domain.forwarding.VISITOR_FIELDS` it came with, names in lower case.
+    A line is a whole field as it was checked, CR LF included. ``length`` is the body's in bytes, 0 for
+    none, or :data:`CHUNKED`. ``told`` are the :data:`~tunnel_server.domain.forwarding.VISITOR_FIELDS` it
+    came with, names in lower case.
     """
 
     method: bytes
     path: bytes
     minor: int
     host: bytes
-    fields: list[Field]
+    lines: list[bytes]
     told: list[Field]
     length: int
     keep_alive: bool
     upgrade: bytes
     takes_trailers: bool
     accept: bytes
-    expects_continue: bool
 
 
 @dataclass(slots=True)
@@ -66,10 +67,26 @@ class ResponseHead:
 
     status: int
     reason: bytes
-    fields: list[Field]
+    lines: list[bytes]
     length: int
     keep_alive: bool
     upgrade: bytes
+
+
+class _Field(Enum):
+    """The fields that are read here; all others are passed on."""
+
+    PASSED = auto()
+    DROPPED = auto()
+    TOLD = auto()
+    ACCEPT = b"accept"
+    CONNECTION = b"connection"
+    EXPECT = b"expect"
+    HOST = b"host"
+    LENGTH = b"content-length"
+    TE = b"te"
+    TRANSFER_ENCODING = b"transfer-encoding"
+    UPGRADE = b"upgrade"
 
 
 def has_bare_line_feed(data: bytes, start: int = 0) -> bool:
@@ -89,58 +106,58 @@ def parse_request(head: bytes, max_fields: int) -> RequestHead:
     method, target, major, minor = line.groups()
     if major != b"1" or minor not in b"01":
         raise BadMessage("only HTTP/1.0 and HTTP/1.1 are served", 505)
-    raw = _fields(head, line.end(), max_fields)
     hosts: list[bytes] = []
     lengths: list[bytes] = []
     codings: list[bytes] = []
     connection: list[bytes] = []
     upgrade = accept = b""
-    takes_trailers = expects_continue = False
-    fields: list[Field] = []
+    takes_trailers = expects = False
+    lines: list[bytes] = []
     told: list[Field] = []
-    for name, padded in raw:
-        value = padded.strip(b" \t")
-        lower = name.lower()
-        if lower not in _READ_HERE:
-            fields.append((name, value))
-        elif lower == b"host":
-            hosts.append(value)
-            fields.append((name, value))
-        elif lower == b"accept":
+    kinds = _REQUEST_KINDS
+    for whole, name, value in _fields(head, line.end(), max_fields):
+        kind = kinds.get(name) or _kind(name, kinds)
+        if kind is _Field.PASSED:
+            lines.append(whole)
+        elif kind is _Field.HOST:
+            hosts.append(value.strip(b" \t"))
+            lines.append(whole)
+        elif kind is _Field.ACCEPT:
             accept += b"," + value
-            fields.append((name, value))
-        elif lower == b"connection":
+            lines.append(whole)
+        elif kind is _Field.CONNECTION:
             connection += _tokens(value)
-        elif lower == b"content-length":
-            lengths.append(value)
-        elif lower == b"transfer-encoding":
-            codings.append(value)
-        elif lower == b"upgrade":
-            upgrade = value
-        elif lower == b"te":
+        elif kind is _Field.LENGTH:
+            lengths.append(value.strip(b" \t"))
+        elif kind is _Field.TRANSFER_ENCODING:
+            codings.append(value.strip(b" \t"))
+        elif kind is _Field.UPGRADE:
+            upgrade = value.strip(b" \t")
+        elif kind is _Field.TE:
             takes_trailers = b"trailers" in _tokens(value)
-        elif lower == b"expect":
-            expects_continue = _expects(value)
-            fields.append((name, value))
-        elif lower in VISITOR_FIELDS:
-            told.append((lower, value))
-    if minor == b"0" and codings:
+        elif kind is _Field.EXPECT:
+            expects = True
+            lines.append(whole)
+            if value.strip(b" \t").lower() != b"100-continue":
+                raise BadMessage("unknown expectation", 417)
+        elif kind is _Field.TOLD:
+            told.append((name.lower(), value.strip(b" \t")))
+    modern = minor == b"1"
+    if codings and not modern:
         raise BadMessage("Transfer-Encoding in an HTTP/1.0 request")
-    host, path = _target(method, target, hosts, minor)
-    upgrading = b"upgrade" in connection and upgrade.lower() in _UPGRADES and minor == b"1"
+    if expects and not modern:  # RFC 9110 §10.1.1: to be ignored, and the service hears HTTP/1.1
+        lines = _without(lines, [b"expect"])
+    host, path = _target(method, target, hosts, modern)
+    if connection:
+        lines = _without(lines, connection)
+        if b"upgrade" not in connection or upgrade.lower() not in _UPGRADES or not modern:
+            upgrade = b""
+    else:
+        upgrade = b""
+    length = _length(lengths, codings) if lengths or codings else 0
+    keep_alive = _keep_alive(modern, connection)
     return RequestHead(
-        method=method,
-        path=path,
-        minor=int(minor),
-        host=host,
-        fields=_without(fields, connection),
-        told=told,
-        length=_length(lengths, codings) or 0,
-        keep_alive=_keep_alive(minor, connection),
-        upgrade=upgrade if upgrading else b"",
-        takes_trailers=takes_trailers,
-        accept=accept,
-        expects_continue=expects_continue and minor == b"1",
+        method, path, int(modern), host, lines, told, length, keep_alive, upgrade, takes_trailers, accept
     )
 
 
@@ -158,31 +175,27 @@ def parse_response(head: bytes, max_fields: int) -> ResponseHead:
     codings: list[bytes] = []
     connection: list[bytes] = []
     upgrade = b""
-    fields: list[Field] = []
-    for name, padded in _fields(head, line.end(), max_fields):
-        value = padded.strip(b" \t")
-        lower = name.lower()
-        if lower not in _READ_IN_ANSWERS:
-            fields.append((name, value))
-        elif lower == b"content-length":
-            lengths.append(value)
-        elif lower == b"connection":
+    lines: list[bytes] = []
+    kinds = _ANSWER_KINDS
+    for whole, name, value in _fields(head, line.end(), max_fields):
+        kind = kinds.get(name) or _kind(name, kinds)
+        if kind is _Field.PASSED:
+            lines.append(whole)
+        elif kind is _Field.LENGTH:
+            lengths.append(value.strip(b" \t"))
+        elif kind is _Field.CONNECTION:
             connection += _tokens(value)
-        elif lower == b"transfer-encoding":
-            codings.append(value)
-        elif lower == b"upgrade":
-            upgrade = value
-    if minor == b"0" and codings:
+        elif kind is _Field.TRANSFER_ENCODING:
+            codings.append(value.strip(b" \t"))
+        elif kind is _Field.UPGRADE:
+            upgrade = value.strip(b" \t")
+    modern = minor == b"1"
+    if codings and not modern:
         raise BadMessage("Transfer-Encoding in an HTTP/1.0 answer")
-    length = _length(lengths, codings)
-    return ResponseHead(
-        status=int(status),
-        reason=reason or b"",
-        fields=_without(fields, connection),
-        length=UNTIL_CLOSE if length is None else length,
-        keep_alive=_keep_alive(minor, connection),
-        upgrade=upgrade,
-    )
+    if connection:
+        lines = _without(lines, connection)
+    length = _length(lengths, codings) if lengths or codings else UNTIL_CLOSE
+    return ResponseHead(int(status), reason or b"", lines, length, _keep_alive(modern, connection), upgrade)
 
 
 def parse_trailers(block: bytes, max_fields: int) -> list[Field]:
@@ -191,26 +204,33 @@ def parse_trailers(block: bytes, max_fields: int) -> list[Field]:
     Raises:
         BadMessage: a line is not a field.
     """
-    return [(name, value.strip(b" \t")) for name, value in _fields(block + b"\r\n", 0, max_fields)]
+    return [(name, value.strip(b" \t")) for _, name, value in _fields(block + b"\r\n", 0, max_fields)]
 
 
-# Read above; those not named there belong to one connection and are dropped.
-_READ_IN_ANSWERS = frozenset(
-    {
-        b"connection",
-        b"content-length",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-connection",
-        b"transfer-encoding",
-        b"upgrade",
-    }
+_READ_IN_ANSWERS = {
+    field.value: field for field in (_Field.CONNECTION, _Field.LENGTH, _Field.TRANSFER_ENCODING, _Field.UPGRADE)
+}
+_REQUEST_KINDS: dict[bytes, _Field] = (
+    dict.fromkeys(HOP_BY_HOP, _Field.DROPPED)
+    | dict.fromkeys(VISITOR_FIELDS, _Field.TOLD)
+    | _READ_IN_ANSWERS
+    | {field.value: field for field in (_Field.ACCEPT, _Field.EXPECT, _Field.HOST, _Field.TE)}
 )
-_READ_HERE = _READ_IN_ANSWERS | VISITOR_FIELDS | {b"accept", b"expect", b"host", b"proxy-authorization", b"te"}
+_ANSWER_KINDS: dict[bytes, _Field] = dict.fromkeys(HOP_BY_HOP, _Field.DROPPED) | _READ_IN_ANSWERS
+_MAX_SPELLINGS = 2048  # names remembered as they were spelt; beyond that each is looked at anew
 
 
-def _fields(head: bytes, start: int, max_fields: int) -> list[Field]:
-    found: list[Field] = _FIELD.findall(head, start)
+def _kind(name: bytes, kinds: dict[bytes, _Field]) -> _Field:
+    """Classify a field by its name in any case, and remember this spelling: most come again and again."""
+    kind = kinds.get(name.lower(), _Field.PASSED)
+    if len(kinds) < _MAX_SPELLINGS and len(name) <= 64:
+        kinds[name] = kind
+    return kind
+
+
+def _fields(head: bytes, start: int, max_fields: int) -> list[tuple[bytes, bytes, bytes]]:
+    """Return each field as its whole line, its name, and its value with the space around it."""
+    found: list[tuple[bytes, bytes, bytes]] = _FIELD.findall(head, start)
     # the one line feed more is that of the empty line at the end
     if len(found) != head.count(b"\n", start) - 1:
         raise BadMessage("malformed header field")
@@ -223,29 +243,21 @@ def _tokens(value: bytes) -> list[bytes]:
     return [token.strip(b" \t") for token in value.lower().split(b",")]
 
 
-def _expects(value: bytes) -> bool:
-    if value.lower() != b"100-continue":
-        raise BadMessage("unknown expectation", 417)
-    return True
+def _keep_alive(modern: bool, connection: list[bytes]) -> bool:
+    if not connection:
+        return modern
+    return b"close" not in connection and (modern or b"keep-alive" in connection)
 
 
-def _keep_alive(minor: bytes, connection: list[bytes]) -> bool:
-    if b"close" in connection:
-        return False
-    return minor == b"1" or b"keep-alive" in connection
-
-
-def _without(fields: list[Field], connection: list[bytes]) -> list[Field]:
+def _without(lines: list[bytes], connection: list[bytes]) -> list[bytes]:
     named = set(connection) - {b"close", b"keep-alive", b"upgrade", b""} - NOT_REMOVABLE
     if not named:
-        return fields
-    return [field for field in fields if field[0].lower() not in named]
+        return lines
+    return [line for line in lines if line.partition(b":")[0].lower() not in named]
 
 
-def _length(lengths: list[bytes], codings: list[bytes]) -> int | None:
-    """Return the body's framing, ``None`` if neither field is there (RFC 9112 §6.3, but stricter)."""
-    if not codings and not lengths:
-        return None
+def _length(lengths: list[bytes], codings: list[bytes]) -> int:
+    """Return the body's framing (RFC 9112 §6.3, but stricter)."""
     if codings:
         if lengths:
             raise BadMessage("both Content-Length and Transfer-Encoding")
@@ -259,10 +271,10 @@ def _length(lengths: list[bytes], codings: list[bytes]) -> int | None:
     return int(lengths[0])
 
 
-def _target(method: bytes, target: bytes, hosts: list[bytes], minor: bytes) -> tuple[bytes, bytes]:
+def _target(method: bytes, target: bytes, hosts: list[bytes], modern: bool) -> tuple[bytes, bytes]:
     if len(hosts) > 1:
         raise BadMessage("several Host fields")
-    if not hosts and minor == b"1":
+    if not hosts and modern:
         raise BadMessage("no Host field")
     host = hosts[0] if hosts else b""
     if host and _HOST.fullmatch(host) is None:

@@ -38,6 +38,7 @@ class Pool:
 
     def __init__(self, tunnel: Tunnel, limits: Limits, metrics: Metrics, tasks: set[asyncio.Task[None]]) -> None:
         self.tunnel = tunnel
+        self.client_id = str(tunnel.client.id)
         self._limits = limits
         self._metrics = metrics
         self._tasks = tasks

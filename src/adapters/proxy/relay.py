@@ -16,7 +16,7 @@ from tunnel_server.adapters.proxy.pool import Pool
 from tunnel_server.adapters.proxy.visitor import Phase
 from tunnel_server.domain.access import Refuse, decide
 from tunnel_server.domain.ports import TunnelEvents
-from tunnel_server.domain.routing import ToControl, ToTunnel
+from tunnel_server.domain.routing import ToControl
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,10 +32,13 @@ if TYPE_CHECKING:
 
 SWEEP = 0.5  # seconds between looks at the time limits
 DRAIN_LOOK = 0.02  # seconds between looks at the requests in flight, during a stop
-REMEMBERED = 10_000  # labels of closed tunnels, so that a page can say "gone" and not "unknown"
+REMEMBERED = 10_000  # labels of closed tunnels, so that a page can say "gone" and not "unknown"; hosts
 
 # Probing the visitor's host: one that vanished without a word is noticed within about 90 s.
 KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_COUNT = 30, 15, 4
+
+# a tunnel's channels, the path to ask it for, and the path its cookies are confined to if it is served by path
+Found = tuple[Pool, bytes, bytes]
 
 log = structlog.get_logger()
 
@@ -67,6 +70,7 @@ class Relay(TunnelEvents):
         self._per_address: Counter[str] = Counter()
         self._pools: dict[Tunnel, Pool] = {}
         self._gone: dict[str, None] = {}
+        self._labels: dict[bytes, str] = {}  # by the Host fields of tunnels, as they were sent
         self._tasks: set[asyncio.Task[None]] = set()
         self.stopping = False
 
@@ -137,24 +141,38 @@ class Relay(TunnelEvents):
 
     # requests
 
-    def find(self, request: RequestHead) -> tuple[ToTunnel, Pool] | answers.Problem | None:
+    def find(self, request: RequestHead) -> Found | answers.Problem | None:
         """Return where ``request`` goes: to a tunnel, to an answer of our own, or to the control plane (``None``)."""
-        route = self._router.route(request.host.decode("ascii"), request.path.decode("latin-1"))
-        if isinstance(route, ToControl):
-            return None
-        tunnel = self._registry.find(route.label)
+        path, prefix = request.path, b""
+        label = self._labels.get(request.host)
+        if label is None:
+            route = self._router.route(request.host.decode("ascii"), path.decode("ascii"))
+            if isinstance(route, ToControl):
+                return None
+            label = route.label
+            if route.prefix:
+                path, prefix = route.path.encode("ascii"), route.prefix.encode("ascii") + b"/"
+            else:
+                self._remember(request.host, label)
+        tunnel = self._registry.find(label)
         if tunnel is None:
-            host = f"{route.label}.{self._base.hostname}"
-            return answers.gone_tunnel(host) if route.label in self._gone else answers.unknown_tunnel(host)
+            host = f"{label}.{self._base.hostname}"
+            return answers.gone_tunnel(host) if label in self._gone else answers.unknown_tunnel(host)
         decision = decide(tunnel)
         if isinstance(decision, Refuse):
-            if route.prefix:  # a private tunnel is not served by path, where all apps share one origin
-                return answers.moved(self._base.tunnel_url(tunnel.label).rstrip("/") + route.path)
+            if prefix:  # a private tunnel is not served by path, where all apps share one origin
+                return answers.moved(self._base.tunnel_url(label).rstrip("/") + path.decode("ascii"))
             return answers.refused(decision.status, decision.reason)
         pool = self._pools.get(tunnel)
         if pool is None:
             pool = self._pools[tunnel] = Pool(tunnel, self.limits, self._metrics, self._tasks)
-        return route, pool
+        return pool, path, prefix
+
+    def _remember(self, host: bytes, label: str) -> None:
+        """Note that ``host`` is that of a tunnel whatever the path is, which saves the next request the routing."""
+        if len(self._labels) >= REMEMBERED:
+            self._labels.clear()
+        self._labels[host] = label
 
     def hand_over(self, visitor: Visitor, data: bytes) -> None:
         """Give a connection with what was read of it to the control plane, which ends it after one answer."""

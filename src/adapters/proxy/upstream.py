@@ -122,10 +122,15 @@ class Upstream(ChannelReceiver):
 
     def data_received(self, data: bytes) -> None:
         match self._in:
-            case _In.BODY:
-                self._read_body(data, 0)
-            case _In.HEAD:
-                self._read_head(data)
+            case _In.BODY | _In.HEAD:
+                visitor = self._visitor
+                assert visitor is not None
+                visitor.cork()
+                if self._in is _In.BODY:
+                    self._read_body(data, 0)
+                else:
+                    self._read_head(data)
+                visitor.uncork()
             case _In.RAW:
                 assert self._visitor is not None
                 self._visitor.raw_received(data)

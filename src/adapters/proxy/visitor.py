@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from tunnel_server.adapters.proxy.pool import Pool
     from tunnel_server.adapters.proxy.relay import Relay
     from tunnel_server.adapters.proxy.upstream import Upstream
-    from tunnel_server.domain.routing import ToTunnel
 
 MAX_HELD = 64 * 1024  # octets read ahead of what can be passed on, before reading pauses
 WRITE_BUFFER = 256 * 1024  # octets waiting for a slow visitor before its channel is paused
@@ -65,6 +64,8 @@ class Visitor(asyncio.Protocol):
     def __init__(self, relay: Relay) -> None:
         self._relay = relay
         self._limits = relay.limits
+        self._corked = False
+        self._out: list[bytes] = []
         self._loop = relay.loop
         self.phase = Phase.HEAD
         self.deadline = inf  # loop time at which `timed_out` is called
@@ -78,6 +79,7 @@ class Visitor(asyncio.Protocol):
         self._ended = False  # the visitor sends nothing more
         self._answering = False
         self._client_id: str | None = None
+        self._told = (b"", b"")  # a Host, and what a service at that host is told of this visitor
         self._sent = b""  # of a request that may be sent again: its head
         self._fresh_channel = False
         self._cookie_path = b""
@@ -105,6 +107,8 @@ class Visitor(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         match self.phase:
+            case Phase.HEAD if not self._writing_paused:
+                self._read_head(data)
             case Phase.RAW:
                 assert self._upstream is not None
                 self.moved = True
@@ -112,8 +116,6 @@ class Visitor(asyncio.Protocol):
                 self._upstream.write(data)
             case Phase.EXCHANGE if not self._body.done:
                 self._read_body(data, 0)
-            case Phase.HEAD if not self._writing_paused:
-                self._read_head(data)
             case Phase.HEAD | Phase.WAITING | Phase.EXCHANGE:
                 self._hold(data)
             case Phase.LEAVING | Phase.GONE:
@@ -209,26 +211,23 @@ class Visitor(asyncio.Protocol):
             self._refuse(found)
             return
         self._buffer = data[body_at:]
-        route, self._pool = found
-        self._client_id = str(self._pool.tunnel.client.id)
-        self._send(route)
-
-    def _send(self, route: ToTunnel) -> None:
-        request, pool = self._request, self._pool
-        assert pool is not None
-        self._cookie_path = route.prefix.encode("latin-1") + b"/" if route.prefix else b""
-        told = request.told if self._trusted else None
-        self._sent = request_bytes(
-            request,
-            route.path.encode("latin-1"),
-            visitor_fields(self._peer, self._relay.scheme, request.host, told),
-        )
+        pool, path, self._cookie_path = found
+        self._pool = pool
+        self._client_id = pool.client_id
+        self._sent = request_bytes(request, path, self._about_visitor(request))
         upstream = pool.take(self._replayable())
         self._fresh_channel = upstream is None
         if upstream is not None:
             self.channel_ready(upstream)
         else:
             self._wait(pool)
+
+    def _about_visitor(self, request: RequestHead) -> bytes:
+        if self._trusted:
+            return visitor_fields(self._peer, self._relay.scheme, request.host, request.told)
+        if self._told[0] != request.host:  # the same for every request to one host
+            self._told = (request.host, visitor_fields(self._peer, self._relay.scheme, request.host))
+        return self._told[1]
 
     def _replayable(self) -> bool:
         return self._request.length == 0 and self._request.method in _IDEMPOTENT and not self._request.upgrade
@@ -431,7 +430,22 @@ class Visitor(asyncio.Protocol):
 
     def _write(self, data: bytes) -> None:
         self._bytes_out += len(data)
-        self.transport.write(data)
+        if self._corked:
+            self._out.append(data)
+        else:
+            self.transport.write(data)
+
+    def cork(self) -> None:
+        """Keep what is written until :meth:`uncork`: head and body in one system call, not two."""
+        self._corked = True
+
+    def uncork(self) -> None:
+        """Send what was kept."""
+        self._corked = False
+        out = self._out
+        if out:
+            self.transport.write(out[0] if len(out) == 1 else b"".join(out))
+            out.clear()
 
     def _next(self) -> None:
         """Start the next pipelined request, unless the visitor does not take the answers it has."""
@@ -486,11 +500,13 @@ class Visitor(asyncio.Protocol):
             self._reading_holds = 0
             self._buffer_held = False
             self.transport.resume_reading()
+        self.uncork()
         self.transport.write_eof()
 
     def _close(self) -> None:
         self.phase = Phase.GONE
         self.deadline = self._loop.time() + self._limits.body_timeout  # for a peer that takes nothing
+        self.uncork()
         self.transport.close()
 
     def _finish(self, outcome: Outcome) -> None:

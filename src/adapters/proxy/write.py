@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum, auto
 
 from tunnel_server.adapters.proxy.head import CHUNKED, UNTIL_CLOSE, RequestHead, ResponseHead
-from tunnel_server.domain.forwarding import Field, confined_cookie
+from tunnel_server.domain.forwarding import confined_cookie
 
 
 class Framing(Enum):
@@ -19,7 +19,7 @@ class Framing(Enum):
 
 def request_bytes(head: RequestHead, path: bytes, visitor: bytes) -> bytes:
     """Return the head to send to the service; ``visitor`` are the lines that tell who asks."""
-    lines = [b"%b %b HTTP/1.1\r\n" % (head.method, path), *_lines(head.fields), visitor]
+    lines = [b"%b %b HTTP/1.1\r\n" % (head.method, path), *head.lines, visitor]
     if head.length == CHUNKED:
         lines.append(b"Transfer-Encoding: chunked\r\n")
     elif head.length or head.method in _WITH_BODY:
@@ -45,13 +45,8 @@ def response_bytes(
     request: RequestHead, answer: ResponseHead, how: Framing, keep_alive: bool, cookie_path: bytes
 ) -> bytes:
     """Return the head of a final answer; a ``cookie_path`` that is not empty confines its cookies."""
-    fields = answer.fields
-    if cookie_path:
-        fields = [
-            (name, confined_cookie(value, cookie_path) if name.lower() == b"set-cookie" else value)
-            for name, value in fields
-        ]
-    lines = [b"HTTP/1.1 %d %b\r\n" % (answer.status, answer.reason), *_lines(fields)]
+    passed = [_confined(line, cookie_path) for line in answer.lines] if cookie_path else answer.lines
+    lines = [b"HTTP/1.1 %d %b\r\n" % (answer.status, answer.reason), *passed]
     if how is Framing.CHUNKED:
         lines.append(b"Transfer-Encoding: chunked\r\n")
     elif answer.length >= 0 and answer.status != 204:
@@ -66,14 +61,14 @@ def response_bytes(
 
 def interim_bytes(answer: ResponseHead) -> bytes:
     """Return a 1xx answer other than 101."""
-    return b"HTTP/1.1 %d %b\r\n%b\r\n" % (answer.status, answer.reason, b"".join(_lines(answer.fields)))
+    return b"HTTP/1.1 %d %b\r\n%b\r\n" % (answer.status, answer.reason, b"".join(answer.lines))
 
 
 def switching_bytes(answer: ResponseHead) -> bytes:
     """Return the 101 after which both sides send raw bytes."""
     return b"HTTP/1.1 101 %b\r\n%bConnection: Upgrade\r\nUpgrade: %b\r\n\r\n" % (
         answer.reason or b"Switching Protocols",
-        b"".join(_lines(answer.fields)),
+        b"".join(answer.lines),
         answer.upgrade,
     )
 
@@ -92,5 +87,6 @@ def ends_with_connection(answer: ResponseHead, how: Framing) -> bool:
 _WITH_BODY = frozenset({b"POST", b"PUT", b"PATCH"})
 
 
-def _lines(fields: list[Field]) -> list[bytes]:
-    return [b"%b: %b\r\n" % field for field in fields]
+def _confined(line: bytes, path: bytes) -> bytes:
+    name, _, value = line.partition(b":")
+    return b"%b: %b\r\n" % (name, confined_cookie(value, path)) if name.lower() == b"set-cookie" else line
