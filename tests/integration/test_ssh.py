@@ -85,6 +85,25 @@ async def test_a_holder_that_does_not_answer_loses_its_name_within_the_probe(mak
             await holder.wait()
 
 
+async def test_a_client_that_falls_silent_is_hung_up_on(make_rig: Callable[..., Any]) -> None:
+    async with make_rig(keepalive_interval=0.1, keepalive_count_max=2) as rig:
+        command = rig.openssh(options=("-N", "-R", "/web:localhost:1"))
+        client = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.DEVNULL)
+        try:
+            await until(lambda: len(rig.registry) == 1)
+            transport = next(iter(rig.registry._by_transport))
+            heard = transport._heard_at
+            await until(lambda: transport._heard_at > heard + 0.25)  # it answers, and so it stays
+            assert len(rig.registry) == 1
+
+            os.kill(client.pid, signal.SIGSTOP)
+
+            await until(lambda: len(rig.registry) == 0)
+        finally:
+            client.kill()
+            await client.wait()
+
+
 async def test_a_holder_that_answers_keeps_its_name(rig: Rig) -> None:
     key = asyncssh.generate_private_key("ssh-ed25519")
     async with rig.client(key) as holder, rig.client(key) as newcomer:

@@ -31,6 +31,8 @@ MAX_QUEUED_REQUESTS = 256  # global requests one client may have waiting; OpenSS
 class Connection(SSHServerConnection, Transport):
     """A client's connection, and the transport of its tunnels."""
 
+    keepalive_interval: float = 10.0
+    keepalive_count_max: int = 3
     probe_timeout: float = 5.0
     channel_timeout: float = 10.0
     verified_key: bytes | None = None
@@ -40,6 +42,8 @@ class Connection(SSHServerConnection, Transport):
         super().__init__(*args, **kwargs)
         self._upstreams: set[UpstreamChannel] = set()
         self._heard_at = 0.0
+        self._asked_at = 0.0
+        self._unanswered = 0
         self._probing: asyncio.Task[bool] | None = None
         self._requests_seen = 0
         self._requests_settled = 0
@@ -53,6 +57,29 @@ class Connection(SSHServerConnection, Transport):
         if valid and msg:
             self.verified_key = key_data
         return valid
+
+    # signs of life
+
+    def watch(self) -> None:
+        """Ask for a sign of life whenever the client has been silent for an interval; hang up if none comes.
+
+        asyncssh's own keepalive sets a timer anew at every packet; this one looks at a clock reading.
+        """
+        if self.closed:
+            return
+        now = self._loop.time()
+        silent = now - self._heard_at
+        if self._heard_at > self._asked_at:
+            self._unanswered = 0
+        if silent < self.keepalive_interval:
+            self._loop.call_later(self.keepalive_interval - silent, self.watch)
+        elif self._unanswered >= self.keepalive_count_max:
+            self.connection_lost(asyncssh.ConnectionLost("the client does not answer"))
+        else:
+            self._unanswered += 1
+            self._asked_at = now
+            self._loop.create_task(self._make_global_request(b"keepalive@openssh.com"))
+            self._loop.call_later(self.keepalive_interval, self.watch)
 
     # the socket
 

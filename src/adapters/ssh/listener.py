@@ -90,6 +90,8 @@ class SshListener:
 
         def accept() -> Connection:
             connection = Connection(loop, options)
+            connection.keepalive_interval = self._limits.keepalive_interval
+            connection.keepalive_count_max = self._limits.keepalive_count_max
             connection.probe_timeout = self._limits.probe_timeout
             connection.channel_timeout = self._limits.channel_open_timeout
             return connection
@@ -151,8 +153,7 @@ class SshListener:
             utf8_decode_errors="replace",
             rekey_bytes=REKEY_BYTES,
             login_timeout=self._limits.login_timeout,
-            keepalive_interval=self._limits.keepalive_interval,
-            keepalive_count_max=self._limits.keepalive_count_max,
+            keepalive_interval=0,  # the connection watches by itself
         )
         return options
 

@@ -95,6 +95,7 @@ class Owner(asyncssh.SSHServer):
             address=self.connection.peer_address,
         )
         self._lobby.admitted(self)
+        self.connection.watch()
         self._metrics.login("accepted")
         self._metrics.client_connected(str(self.client.id))
         self.log = self.log.bind(client_id=str(self.client.id), user=self.client.user)
