@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
-from rig import Rig, Service, answering, plain, until
+import websockets
+from rig import LIMIT, Rig, Service, Visit, answering, need, plain, until
 
 
 async def test_requests_on_one_connection_are_answered_on_one_channel(rig: Rig) -> None:
@@ -464,3 +467,61 @@ async def test_a_stop_lets_requests_in_flight_finish(make_rig: Callable[..., Any
         await stop
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection("127.0.0.1", port)
+
+
+async def test_the_metrics_port_speaks_prometheus(rig: Rig) -> None:
+    async with Service(answering(plain(b"x"))) as service, rig.tunnel(service.port) as host:
+        await rig.get(host)
+        visit = Visit(*await asyncio.open_connection("127.0.0.1", rig.metrics.port, limit=1 << 22))
+        await visit.send("GET", "/metrics", "Host: m", "Connection: close")
+        answer = await visit.answer()
+        visit.close()
+
+    client_id = host.partition(".")[0].removeprefix("web-")
+    lines = answer.body.decode().splitlines()
+    assert answer.field("content-type") == "text/plain; version=0.0.4; charset=utf-8"
+    assert "# TYPE requests counter" in lines
+    for name, value in (("sshConnections", "1"), ("tunnels", "1"), ("requests", "1")):
+        assert f'{name}{{clientId="{client_id}",serviceName="preevy-tunnel-server"}} {value}' in lines
+
+
+async def test_a_real_websocket_client_talks_through_a_tunnel(rig: Rig) -> None:
+    async def echo(socket: websockets.ServerConnection) -> None:
+        async for message in socket:
+            await socket.send(message)
+
+    async with websockets.serve(echo, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with rig.tunnel(port) as host:
+            uri = f"ws://{host}:{rig.http.port}/"
+            async with websockets.connect(uri, host="127.0.0.1", port=rig.http.port) as client:
+                for message in ("hello", b"\x00" * 200_000, ""):
+                    await client.send(message)
+                    assert await client.recv() == message
+
+
+@pytest.mark.parametrize("words", [(), ("-H", "Transfer-Encoding: chunked")], ids=["length", "chunked"])
+async def test_curl_uploads_with_expect_and_downloads(rig: Rig, tmp_path: Path, words: tuple[str, ...]) -> None:
+    async def mirror(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        if b"100-continue" in head:
+            writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if b"chunked" in head:
+            body = b""
+            while size := int(await reader.readuntil(b"\r\n"), 16):
+                body += (await reader.readexactly(size + 2))[:-2]
+        else:
+            body = await reader.readexactly(3_000_000)
+        writer.write(plain(body))
+        await writer.drain()
+
+    (tmp_path / "up").write_bytes(os.urandom(3_000_000))
+    async with Service(mirror) as service, rig.tunnel(service.port) as host:
+        process = await asyncio.create_subprocess_exec(
+            need("curl"), "-sS", "--fail", "-T", str(tmp_path / "up"), "-o", str(tmp_path / "down"), *words,
+            "-H", f"Host: {host}", f"http://127.0.0.1:{rig.http.port}/",
+        )  # fmt: skip
+        async with asyncio.timeout(LIMIT):
+            assert await process.wait() == 0
+
+    assert (tmp_path / "down").read_bytes() == (tmp_path / "up").read_bytes()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tunnel_server.adapters.proxy.pool import Pool
     from tunnel_server.adapters.proxy.visitor import Visitor
 
-MAX_ANSWER_HEAD = 256 * 1024  # octets
+MAX_ANSWER_HEAD = 64 * 1024  # octets
 MAX_ANSWER_FIELDS = 1000
 MAX_INTERIM = 100  # 1xx answers before a final one
 

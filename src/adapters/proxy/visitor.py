@@ -8,6 +8,7 @@ Whatever a visitor does wrong costs that visitor its connection and nobody else 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from enum import Enum, auto
 from math import inf
 from time import perf_counter
@@ -418,7 +419,7 @@ class Visitor(asyncio.Protocol):
         if self._ended:
             self._finish(Outcome.ANSWERED)
         elif not self.transport.is_closing():
-            self.transport.write_eof()
+            self._write_eof()
 
     def raw_lost(self) -> None:
         """The channel of an upgraded connection is gone."""
@@ -501,7 +502,11 @@ class Visitor(asyncio.Protocol):
             self._buffer_held = False
             self.transport.resume_reading()
         self.uncork()
-        self.transport.write_eof()
+        self._write_eof()
+
+    def _write_eof(self) -> None:
+        with contextlib.suppress(OSError):  # the visitor has just reset; asyncio will tell
+            self.transport.write_eof()
 
     def _close(self) -> None:
         self.phase = Phase.GONE
