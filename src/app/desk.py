@@ -35,7 +35,10 @@ class Desk(TunnelDesk):
                 return self._registry.open(wanted, client, transport, self._clock())
             except LabelTaken as taken:
                 holder = taken.holder
-            if await holder.transport.probe() and self._registry.find(holder.label) is holder:
+            alive = await holder.transport.probe()
+            if self._registry.find(holder.label) is not holder:
+                continue  # it gave the name up meanwhile
+            if alive:
                 raise NameInUse(refusal(client, holder))
             if not holder.transport.closed:
                 holder.transport.close("another connection took over the name, since this one did not answer")
