@@ -164,14 +164,14 @@ class Tunnelled:
         self.hello = json.loads(subprocess.run(self.ssh("hello"), capture_output=True, timeout=20, check=True).stdout)
         self.client_id = self.hello["clientId"]
 
-    def ssh(self, *tail, key=None, opts=()):
+    def ssh(self, *tail, key=None, opts=(), port=None):
         return [
             "ssh",
             *self.ssh_opts,
             "-i",
             key or self.spec["key"],
             "-p",
-            str(self.spec["ssh_port"]),
+            str(port or self.spec["ssh_port"]),
             *opts,
             "user@127.0.0.1",
             *tail,
@@ -533,7 +533,7 @@ class Bench:
     # -- 3: streams
     def _curls(self, scenario, t, tunnel, n, limit, extra, path, key, unit_bytes=2**30):
         port, host = t.endpoint(tunnel)
-        with Meter(t, self.origin) as m:
+        with RssWatch(t.server_pids()) as memory, Meter(t, self.origin) as m:
             t0 = time.perf_counter()
             ps = [curl([*extra, "-H", f"Host: {host}", f"http://127.0.0.1:{port}{path}"], limit) for _ in range(n)]
             rs = [json.loads(p.communicate()[0]) for p in ps]
@@ -542,33 +542,39 @@ class Bench:
         self.put(
             scenario,
             t,
-            {"MB_per_s": size / 1e6 / took, "not_200": sum(r["code"] != "200" for r in rs)}
+            {
+                "MB_per_s": size / 1e6 / took,
+                "not_200": sum(r["code"] != "200" for r in rs),
+                "peak_growth_MiB": memory.peak - memory.start,
+            }
             | m.per(size / 1e9, "s_per_GB"),
         )
 
     def stream(self):
-        up = self.work / "256m"
-        with open(up, "wb") as f:
-            f.truncate(256 << 20)
+        files = {}
+        for name, size in (("256MiB", 256 << 20), ("1GiB", 1 << 30)):
+            files[name] = self.work / name
+            with open(files[name], "wb") as f:
+                f.truncate(size)
         kinds = self.o.stream_kinds.split(",")
         for n in (n for n in (1, 4) if f"down{n}" in kinds):
             self.each(
                 lambda t: self._curls(f"download 1GiB x{n}", t, "web", n, self.o.stream_limit, [], "/1g", "down"),
                 label=f"download x{n}",
             )
-        for n in (n for n in (1, 4) if f"up{n}" in kinds):
+        for n, name in ((n, name) for n, name in ((1, "1GiB"), (1, "256MiB"), (4, "256MiB")) if f"up{n}" in kinds):
             self.each(
                 lambda t: self._curls(
-                    f"upload 256MiB x{n}",
+                    f"upload {name} x{n}",
                     t,
                     "upl",
                     n,
                     self.o.stream_limit,
-                    ["-T", str(up), "-H", "Expect:"],
+                    ["-T", str(files[name]), "-H", "Expect:"],
                     "/up",
                     "up",
                 ),
-                label=f"upload x{n}",
+                label=f"upload {name} x{n}",
             )
 
     # -- 4: websockets
@@ -614,6 +620,18 @@ class Bench:
                 stop(p)
                 time.sleep(0.15)
 
+        def execs(t):
+            with BareExec(self.work) as bare:
+                for _ in range(5):
+                    t0 = time.perf_counter()
+                    p = subprocess.Popen(t.ssh("hello", port=bare.port), stdout=subprocess.PIPE)
+                    if p.stdout.readline() != b"ok\r\n":
+                        raise RuntimeError("no answer to the exec")
+                    ms = (time.perf_counter() - t0) * 1e3
+                    p.communicate(timeout=20)
+                    self.put("setup first request", bare, {"ms": ms})
+                    time.sleep(0.15)
+
         def hellos(t):
             n, par = 40, 4
             with Meter(t, self.origin) as m:
@@ -642,7 +660,7 @@ class Bench:
                 )
             time.sleep(1)
 
-        for f in (first, hellos, mass):
+        for f in (first, execs, hellos, mass):
             self.each(f, self.servers, f"setup {f.__name__}")
         for t in self.servers:
             t.connect()
@@ -767,18 +785,21 @@ class Bench:
 
         def slow_origin(t):
             port, host = t.endpoint("upl")
+            big = self.work / "slow-1g"
+            with open(big, "wb") as f:
+                f.truncate(1 << 30)
             with RssWatch(t.server_pids()) as w:
                 p = curl(
                     [
                         "-T",
-                        str(self.work / "256m"),
+                        str(big),
                         "-H",
                         "Expect:",
                         "-H",
                         f"Host: {host}",
                         f"http://127.0.0.1:{port}/slow",
                     ],
-                    self.o.slow_seconds * 0.6,
+                    self.o.slow_seconds,
                 )
                 r = json.loads(p.communicate()[0])
                 grown = rss_mib(t.server_pids()) - w.start
@@ -839,6 +860,26 @@ class MassClients:
         except subprocess.TimeoutExpired:
             self.proc.kill()
             self.proc.wait()
+
+
+class BareExec:
+    """A bare asyncssh server that answers an exec: what connecting and logging in cost by themselves."""
+
+    name = "bare asyncssh exec"
+    port = 2202
+
+    def __init__(self, work):
+        key = work / "bare_host_key"
+        if not key.exists():
+            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+        self.proc = subprocess.Popen([PY, str(HERE / "bareexec.py"), str(self.port), str(key)])
+
+    def __enter__(self):
+        wait_port(self.port)
+        return self
+
+    def __exit__(self, *_):
+        stop(self.proc)
 
 
 SCENARIOS = ["small", "close", "stream", "ws", "setup", "memory", "many", "slow", "mixed"]
@@ -903,8 +944,6 @@ def main():
                 t.start()
                 t.connect()
             b = Bench(o, targets, origin, work)
-            with open(work / "256m", "wb") as f:
-                f.truncate(256 << 20)
             for t in targets:  # let JITs warm up
                 port, host = t.endpoint("web")
                 wrk(port, host, "/", 16, 3)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import pty
+import re
 import signal
 import socket
 import sys
@@ -13,8 +15,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import asyncssh
 import pytest
-from rig import LIMIT
+from rig import LIMIT, Service, answering, plain
 
 ENVIRONMENT = {
     key: value for key, value in os.environ.items() if key in ("PATH", "HOME", "LANG", "VIRTUAL_ENV", "PYTHONPATH")
@@ -119,3 +122,70 @@ async def test_the_version_is_told(tmp_path: Path) -> None:
     status, out, _ = await ended(tmp_path, "--version")
 
     assert (status, out.split()[0]) == (0, "tunnel-server")
+
+
+async def test_on_a_terminal_it_says_where_it_is_and_what_to_try_next(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    environ = ENVIRONMENT | QUIET | {"BASE_URL": "http://tunnels.test:3000", "TERM": "dumb"}
+    words = (sys.executable, "-m", "tunnel_server", "run")
+    process = await asyncio.create_subprocess_exec(*words, cwd=tmp_path, env=environ, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    loop, shown, told = asyncio.get_running_loop(), bytearray(), asyncio.Event()
+
+    def read() -> None:
+        shown.extend(os.read(ours, 4096))
+        if b" hello\r\n" in shown:
+            told.set()
+
+    loop.add_reader(ours, read)
+    try:
+        async with asyncio.timeout(LIMIT):
+            await told.wait()
+    finally:
+        loop.remove_reader(ours)
+        process.kill()
+        await process.wait()
+        os.close(ours)
+
+    assert b"Serving http://tunnels.test:3000/" in shown
+    assert re.search(rb"    ssh -p \d+ -R /my-tunnel:localhost:5000 tunnels\.test hello\r\n", shown)
+    assert b'{"' not in shown  # people get the console form
+
+
+async def test_the_access_log_has_a_line_for_each_request_and_no_secret(tmp_path: Path) -> None:
+    async with command(tmp_path, "run", "--access-log", **QUIET, BASE_URL="http://tunnels.test") as process:
+        started = await event(process, "server.started")
+        reader, writer = await asyncio.open_connection("127.0.0.1", started["http_port"])
+        writer.write(b"GET /a?b HTTP/1.1\r\nHost: none-abc.tunnels.test\r\nCookie: s3cret\r\n\r\n")
+        async with asyncio.timeout(LIMIT):
+            answer = await reader.readuntil(b"\r\n\r\n")
+        entry = await event(process, "request")
+        writer.close()
+
+    assert b" 502 " in answer
+    expected = {"method": "GET", "host": "none-abc.tunnels.test", "path": "/a?b", "status": 502}
+    assert expected.items() <= entry.items()
+    assert "s3cret" not in json.dumps(entry)
+
+
+async def test_the_command_serves_a_tunnel_from_end_to_end(tmp_path: Path) -> None:
+    async with (
+        Service(answering(plain(b"app"))) as service,
+        command(tmp_path, "run", **QUIET, BASE_URL="http://tunnels.test") as process,
+    ):
+        started = await event(process, "server.started")
+        async with asyncssh.connect(
+            "127.0.0.1", started["ssh_port"], username="env", known_hosts=None, config=None, agent_path=None,
+            client_keys=[asyncssh.generate_private_key("ssh-ed25519")],
+        ) as client:  # fmt: skip
+            await client.forward_remote_path_to_port("/web", "127.0.0.1", service.port)
+            opened = await event(process, "tunnel.opened")
+            for _ in range(3):
+                reader, writer = await asyncio.open_connection("127.0.0.1", started["http_port"])
+                writer.write(b"GET / HTTP/1.1\r\nHost: %b.tunnels.test\r\n\r\n" % str(opened["label"]).encode())
+                async with asyncio.timeout(LIMIT):
+                    assert await reader.readuntil(b"app")
+                writer.close()
+            process.send_signal(signal.SIGTERM)
+            await event(process, "client.disconnected")
+            assert await process.wait() == 0

@@ -25,6 +25,11 @@ async def ask(connection: asyncssh.SSHClientConnection, request: bytes, path: by
     return bool(kind == asyncssh.connection.MSG_REQUEST_SUCCESS)
 
 
+async def first_line(connection: asyncssh.SSHClientConnection, command: str) -> str:
+    process = await connection.create_process(command)
+    return await process.stdout.readline()
+
+
 async def test_the_same_request_twice_on_one_connection_is_refused(rig: Rig) -> None:
     async with rig.client() as client:
         assert await ask(client, FORWARD, b"/web")
@@ -227,3 +232,38 @@ async def test_metrics_name_a_client_only_while_it_is_there(rig: Rig) -> None:
         assert "# TYPE requests counter\n" in metrics()
 
     await until(lambda: client_id not in metrics())
+
+
+@pytest.mark.parametrize("kind", ["ssh-ed25519", "ssh-rsa"])
+async def test_requests_pipelined_right_behind_authentication_work(
+    rig: Rig, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    early: list[asyncio.Task[Any]] = []
+    sign = asyncssh.SSHClientConnection.send_userauth_request
+
+    async def sign_and_go_on(self: Any, *args: Any, key: Any = None, trivial: bool = True) -> None:
+        await sign(self, *args, key=key, trivial=trivial)
+        if key is not None and not early:
+            self._auth_complete = True  # or asyncssh would hold these back until the server's word
+            early.append(asyncio.create_task(ask(self, FORWARD, b"/web")))
+            early.append(asyncio.create_task(first_line(self, "hello")))
+            await asyncio.sleep(0)
+            self._auth_complete = False
+
+    monkeypatch.setattr(asyncssh.SSHClientConnection, "send_userauth_request", sign_and_go_on)
+    async with rig.client(asyncssh.generate_private_key(kind)), asyncio.timeout(LIMIT):
+        forward, line = early
+        assert await forward
+        assert list(json.loads(await line)["tunnels"]) == ["/web"]
+
+
+async def test_a_flood_of_requests_ends_the_flooder_and_nobody_else(rig: Rig) -> None:
+    async with Service(answering(plain(b"app"))) as service, rig.tunnel(service.port) as host:
+        async with rig.client() as flooder:
+            tasks = [asyncio.create_task(ask(flooder, FORWARD, b"/t%d" % n)) for n in range(5000)]
+            await asyncio.wait(tasks, timeout=LIMIT)
+            assert [task for task in tasks if task.exception() is None and task.result()] == []
+            await until(lambda: flooder.is_closed())
+
+        assert (await rig.get(host)).body == b"app"
+        await until(lambda: len(rig.registry) == 1)

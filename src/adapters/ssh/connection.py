@@ -7,6 +7,7 @@ not know, never holds back a writer whose socket is full, and lets a client queu
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from typing import TYPE_CHECKING, Any, cast
 
@@ -37,6 +38,7 @@ class Connection(SSHServerConnection, Transport):
     channel_timeout: float = 10.0
     verified_key: bytes | None = None
     writing_paused = False
+    _setting_up = True  # no visitor has come yet
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -90,6 +92,18 @@ class Connection(SSHServerConnection, Transport):
     def data_received(self, data: bytes, datatype: asyncssh.DataType = None) -> None:
         self._heard_at = self._loop.time()
         super().data_received(data)
+        if self._setting_up:
+            self._acknowledge_at_once()
+
+    def _acknowledge_at_once(self) -> None:
+        """Keep logging in quick: OpenSSH sends small pieces, each held back until the one before is acknowledged.
+
+        Linux delays an acknowledgement by 40 ms, and this option wears off, so it is set after each piece.
+        """
+        sock = self.get_extra_info("socket")
+        if sock is not None and hasattr(socket, "TCP_QUICKACK"):
+            with contextlib.suppress(OSError):  # gone meanwhile
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     def send_packet(self, pkttype: int, *args: bytes, handler: SSHPacketLogger | None = None) -> None:
         """Send a packet, without the empty one that asyncssh puts before each.
@@ -134,6 +148,7 @@ class Connection(SSHServerConnection, Transport):
         """Open a channel, see :class:`Transport`; what opens after the time limit is closed again."""
         if self.closed:
             raise ChannelRefused("the client is gone")
+        self._setting_up = False
         session = UpstreamChannel(receiver, self)
         opening = self._loop.create_task(
             self.create_unix_connection(lambda: session, request, encoding=None, window=CHANNEL_WINDOW)
@@ -238,12 +253,6 @@ class Connection(SSHServerConnection, Transport):
     def peer_address(self) -> str:
         """The peer's IP address as text; a v4 address mapped into v6 as v4."""
         return (self._peer_addr or "unknown").removeprefix("::ffff:")
-
-    @property
-    def socket(self) -> socket.socket | None:
-        """The connection's socket, while it has one."""
-        found = self.get_extra_info("socket")
-        return found if isinstance(found, socket.socket) else None
 
     _packet_handlers = {  # noqa: RUF012 - asyncssh's own form of a dispatch table
         **SSHServerConnection._packet_handlers,
