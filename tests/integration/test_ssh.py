@@ -14,6 +14,8 @@ import pytest
 from asyncssh.packet import String
 from rig import LIMIT, Rig, Service, answering, plain, until
 
+from tunnel_server.adapters.proxy.upstream import Upstream
+
 FORWARD = b"streamlocal-forward@openssh.com"
 CANCEL = b"cancel-streamlocal-forward@openssh.com"
 
@@ -267,3 +269,24 @@ async def test_a_flood_of_requests_ends_the_flooder_and_nobody_else(rig: Rig) ->
 
         assert (await rig.get(host)).body == b"app"
         await until(lambda: len(rig.registry) == 1)
+
+
+async def test_an_error_of_ours_ends_a_channel_and_not_the_client(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    healthy = Upstream.data_received
+
+    def broken(self: Upstream, data: bytes) -> None:
+        if b"poison" in data:
+            raise RuntimeError("a defect")
+        healthy(self, data)
+
+    monkeypatch.setattr(Upstream, "data_received", broken)
+    async with Service(answering(plain(b"poison"), plain(b"fine"))) as service, rig.tunnel(service.port) as host:
+        visit = await rig.connect()
+        await visit.send("GET", "/", f"Host: {host}")
+        status = (await visit.answer()).status
+        service._handle = answering(plain(b"fine"))
+
+        assert (status, (await rig.get(host)).body) == (502, b"fine")
+    assert "channel.failed" in capfd.readouterr().out

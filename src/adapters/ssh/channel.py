@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import asyncssh
+import structlog
 
 from tunnel_server.domain.ports import Channel, ChannelReceiver
 
@@ -13,12 +14,16 @@ if TYPE_CHECKING:
 
 WRITE_BUFFER = 128 * 1024  # bytes a channel holds beyond its window before its receiver is paused
 
+log = structlog.get_logger()
+
 
 class UpstreamChannel(Channel, asyncssh.SSHUNIXSession[bytes]):
     """Joins an asyncssh channel and its receiver with nothing in between.
 
     Writing pauses for either of two reasons: the channel's window is used up, or the whole
     connection's socket takes no more (asyncssh has no back-pressure of its own there).
+
+    An error in the receiver ends this channel. asyncssh would end the client's whole connection.
     """
 
     def __init__(self, receiver: ChannelReceiver, connection: Connection) -> None:
@@ -37,11 +42,21 @@ class UpstreamChannel(Channel, asyncssh.SSHUNIXSession[bytes]):
             self.pause_writing()
 
     def data_received(self, data: bytes, datatype: asyncssh.DataType) -> None:
-        self._receiver.data_received(data)
+        try:
+            self._receiver.data_received(data)
+        except Exception:
+            self._failed()
 
     def eof_received(self) -> bool:
-        self._receiver.eof_received()
+        try:
+            self._receiver.eof_received()
+        except Exception:
+            self._failed()
         return True  # the other direction stays open until we close it
+
+    def _failed(self) -> None:
+        log.exception("channel.failed")
+        self.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._connection.remove_upstream(self)
