@@ -142,7 +142,7 @@ async def test_a_stranger_is_hung_up_on_after_the_login_grace_time(make_rig: Cal
     async with make_rig(login_timeout=0.3) as rig:
         reader, writer = await asyncio.open_connection("127.0.0.1", rig.ssh.port)
         async with asyncio.timeout(LIMIT):
-            assert (await reader.readline()).startswith(b"SSH-2.0-tunnel-server")
+            assert (await reader.readline()).startswith(b"SSH-2.0-tunnelserver_00")
             await reader.read()
         writer.close()
         await writer.wait_closed()

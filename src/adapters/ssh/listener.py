@@ -26,6 +26,10 @@ BACKLOG = 1024
 LEAVE_WITHIN = 2.0  # seconds a client has to take its goodbye
 REKEY_BYTES = 1 << 30
 
+# RFC 4253 §4.2 allows no hyphen here. Node's ssh2, and so Preevy's agent, asks for streamlocal forwards only of
+# servers whose version is OpenSSH's from 5 on or holds two digits side by side: hence the digits.
+SOFTWARE_VERSION = "tunnelserver_00"
+
 # Elliptic curves and the post-quantum hybrids only: OpenSSH has had curve25519 since 6.5 (2014), and
 # finite-field groups cost the server many times as much for each stranger who connects.
 KEX_ALGS = [
@@ -148,7 +152,7 @@ class SshListener:
             allow_scp=False,
             line_editor=False,
             encoding=None,
-            server_version="tunnel-server",
+            server_version=SOFTWARE_VERSION,
             tcp_keepalive=True,
             utf8_decode_errors="replace",
             rekey_bytes=REKEY_BYTES,
