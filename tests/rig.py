@@ -80,9 +80,9 @@ class Rig:
         self, key: asyncssh.SSHKey | None = None, **options: Any
     ) -> AsyncIterator[asyncssh.SSHClientConnection]:
         """Connect with asyncssh, as a key's owner."""
+        address = ("", 0) if "sock" in options else ("127.0.0.1", self.ssh.port)
         async with asyncssh.connect(
-            "127.0.0.1",
-            self.ssh.port,
+            *address,
             username=options.pop("username", "env"),
             client_keys=[key or asyncssh.generate_private_key("ssh-ed25519")],
             known_hosts=None,

@@ -35,6 +35,9 @@ class Desk(TunnelDesk):
                 return self._registry.open(wanted, client, transport, self._clock())
             except LabelTaken as taken:
                 holder = taken.holder
+            if holder.client.thumbprint != client.thumbprint and not holder.transport.closed:
+                # Client ids can be ground out: another key takes no name over, not even from the silent.
+                raise NameInUse(refusal(client, holder))
             alive = await holder.transport.probe()
             if self._registry.find(holder.label) is not holder:
                 continue  # it gave the name up meanwhile

@@ -103,7 +103,6 @@ async def test_trailers_interim_answers_and_events_pass_at_once(rig: Rig) -> Non
 @pytest.mark.parametrize(
     ("method", "answer"),
     [
-        ("HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n"),
         ("GET", b"HTTP/1.1 204 No Content\r\n\r\n"),
         ("GET", b"HTTP/1.1 304 Not Modified\r\nContent-Length: 999\r\nETag: x\r\n\r\n"),
     ],
@@ -117,6 +116,28 @@ async def test_an_answer_without_a_body_leaves_the_connection_usable(rig: Rig, m
 
         assert (await visit.answer()).body == b"next"
         assert service.connections == 1
+
+
+async def test_what_an_app_sends_after_the_head_it_was_asked_for_reaches_nobody(rig: Rig) -> None:
+    late = asyncio.Event()
+
+    async def app(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            if head.startswith(b"HEAD"):
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 43\r\n\r\n")
+                await late.wait()
+                writer.write(plain(b"stolen"))
+            else:
+                late.set()
+                writer.write(plain(b"mine"))
+
+    async with Service(app) as service, rig.tunnel(service.port) as host:
+        visit = await rig.connect()
+        await visit.send("HEAD", "/", f"Host: {host}")
+        assert (await visit.answer("HEAD")).field("content-length") == "43"
+        await visit.send("GET", "/", f"Host: {host}")
+
+        assert (await visit.answer()).body == b"mine"
 
 
 async def test_a_request_that_expects_to_continue_is_told_to(rig: Rig) -> None:

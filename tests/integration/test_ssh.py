@@ -6,15 +6,19 @@ import asyncio
 import json
 import os
 import signal
+import socket
 from collections.abc import Callable
 from typing import Any
 
 import asyncssh
 import pytest
-from asyncssh.packet import String
+import structlog
+from asyncssh.constants import MSG_GLOBAL_REQUEST
+from asyncssh.packet import Boolean, String
 from rig import LIMIT, Rig, Service, answering, plain, until
 
 from tunnel_server.adapters.proxy.upstream import Upstream
+from tunnel_server.adapters.ssh import connection
 
 FORWARD = b"streamlocal-forward@openssh.com"
 CANCEL = b"cancel-streamlocal-forward@openssh.com"
@@ -271,9 +275,7 @@ async def test_a_flood_of_requests_ends_the_flooder_and_nobody_else(rig: Rig) ->
         await until(lambda: len(rig.registry) == 1)
 
 
-async def test_an_error_of_ours_ends_a_channel_and_not_the_client(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+async def test_an_error_of_ours_ends_a_channel_and_not_the_client(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     healthy = Upstream.data_received
 
     def broken(self: Upstream, data: bytes) -> None:
@@ -282,11 +284,53 @@ async def test_an_error_of_ours_ends_a_channel_and_not_the_client(
         healthy(self, data)
 
     monkeypatch.setattr(Upstream, "data_received", broken)
-    async with Service(answering(plain(b"poison"), plain(b"fine"))) as service, rig.tunnel(service.port) as host:
+    async with (
+        Service(answering(plain(b"poison"), plain(b"fine"))) as service,
+        rig.tunnel(service.port) as host,
+    ):
+        logged = structlog.testing.LogCapture()
+        monkeypatch.setattr("tunnel_server.adapters.ssh.channel.log", structlog.wrap_logger(None, processors=[logged]))
         visit = await rig.connect()
         await visit.send("GET", "/", f"Host: {host}")
         status = (await visit.answer()).status
         service._handle = answering(plain(b"fine"))
 
         assert (status, (await rig.get(host)).body) == (502, b"fine")
-    assert "channel.failed" in capfd.readouterr().out
+    assert [entry["event"] for entry in logged.entries] == ["channel.failed"]
+
+
+async def test_requests_piled_up_on_a_session_end_the_client(rig: Rig) -> None:
+    async with rig.client() as client:
+        channel, _ = await client.create_session(asyncssh.SSHClientSession)
+        for _ in range(100):
+            channel._send_request(b"exec", String("nope"))
+
+        async with asyncio.timeout(LIMIT):
+            await client.wait_closed()
+
+
+async def test_a_client_that_asks_and_never_listens_is_not_listened_to(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it asks for waits with it, and not in the server's memory."""
+    monkeypatch.setattr(connection, "SOCKET_BUFFER", 16 * 1024)
+    monkeypatch.setattr(connection, "UNREAD_LIMIT", 32 * 1024)
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.connect(("127.0.0.1", rig.ssh.port))
+    sock.setblocking(False)
+    async with rig.client(sock=sock) as client:
+        await until(lambda: rig.container.ssh()._lobby.owners)
+        (owner,) = rig.container.ssh()._lobby.owners
+        server_side, transport = owner.connection, client._transport
+        server_side.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        transport.pause_reading()
+        async with asyncio.timeout(LIMIT):
+            while not server_side._held:
+                for _ in range(100):
+                    client.send_packet(MSG_GLOBAL_REQUEST, String("keepalive@openssh.com"), Boolean(True))
+                await asyncio.sleep(0)
+
+        assert server_side._transport.get_write_buffer_size() < 1024 * 1024
+        client.abort()
+        await until(lambda: server_side.closed)

@@ -205,7 +205,8 @@ class Upstream(ChannelReceiver):
                 how = framing(self._request, head)
                 self._how = how
                 self._until_close = ends_with_connection(head, how)
-                self._keep_alive = head.keep_alive and not self._until_close
+                # Some apps send a body after HEAD, too late to be told from the next answer.
+                self._keep_alive = head.keep_alive and not self._until_close and self._request.method != b"HEAD"
                 self._body = body_reader(body_length(how, head))
                 self._in = _In.BODY
                 visitor.answered(head, how)

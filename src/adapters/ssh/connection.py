@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from tunnel_server.adapters.ssh.owner import Owner
 
 SOCKET_BUFFER = 512 * 1024  # bytes waiting for one client's socket before its writers are paused
+UNREAD_LIMIT = 4 * 1024 * 1024  # bytes waiting for one client's socket before we read nothing more from it
+MAX_CHANNELS = 4096  # of one client, with those it has not closed yet
 CHANNEL_WINDOW = 512 * 1024  # bytes a service may send ahead of its visitor
 AEAD_CIPHERS = frozenset({b"chacha20-poly1305@openssh.com", b"aes128-gcm@openssh.com", b"aes256-gcm@openssh.com"})
 MAX_QUEUED_REQUESTS = 256  # global requests one client may have waiting; OpenSSH sends its -R all at once
@@ -46,6 +48,7 @@ class Connection(SSHServerConnection, Transport):
         self._heard_at = 0.0
         self._asked_at = 0.0
         self._unanswered = 0
+        self._held = False
         self._probing: asyncio.Task[bool] | None = None
         self._requests_seen = 0
         self._requests_settled = 0
@@ -94,6 +97,8 @@ class Connection(SSHServerConnection, Transport):
         super().data_received(data)
         if self._setting_up:
             self._acknowledge_at_once()
+        if self.writing_paused:
+            self._hold_a_flood()
 
     def _acknowledge_at_once(self) -> None:
         """Keep logging in quick: OpenSSH sends small pieces, each held back until the one before is acknowledged.
@@ -104,6 +109,16 @@ class Connection(SSHServerConnection, Transport):
         if sock is not None and hasattr(socket, "TCP_QUICKACK"):
             with contextlib.suppress(OSError):  # gone meanwhile
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+
+    def _hold_a_flood(self) -> None:
+        """Stop reading from a client that asks and asks, and does not take our answers.
+
+        Data waits for its window and for :meth:`pause_writing`; answers to requests do not.
+        """
+        transport = self._transport
+        if transport is not None and not self._held and transport.get_write_buffer_size() > UNREAD_LIMIT:
+            self._held = True
+            transport.pause_reading()
 
     def send_packet(self, pkttype: int, *args: bytes, handler: SSHPacketLogger | None = None) -> None:
         """Send a packet, without the empty one that asyncssh puts before each.
@@ -121,6 +136,9 @@ class Connection(SSHServerConnection, Transport):
 
     def resume_writing(self) -> None:
         self.writing_paused = False
+        if self._held and self._transport is not None:
+            self._held = False
+            self._transport.resume_reading()
         for upstream in list(self._upstreams):
             upstream.resume_writing()
 
@@ -148,6 +166,8 @@ class Connection(SSHServerConnection, Transport):
         """Open a channel, see :class:`Transport`; what opens after the time limit is closed again."""
         if self.closed:
             raise ChannelRefused("the client is gone")
+        if len(self._channels) >= MAX_CHANNELS:
+            raise ChannelRefused("the client has too many channels open")
         self._setting_up = False
         session = UpstreamChannel(receiver, self)
         opening = self._loop.create_task(

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import asyncssh
+from asyncssh.constants import MSG_CHANNEL_REQUEST
 from asyncssh.packet import SSHPacket
 
 from tunnel_server.domain import session as words
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 CTRL_C, CTRL_D = 0x03, 0x04
 MAX_UNREAD = 64 * 1024  # bytes of output a client may leave unread before further lines are dropped
+MAX_WAITING_REQUESTS = 32  # requests a client may have waiting on one session
 SESSION_WINDOW = 64 * 1024  # bytes; what a session types is thrown away
 READ_WITHIN = 0.1  # seconds; OpenSSH drops what standard error still holds when it hears of a failed exec
 LEAVE_WITHIN = 2.0  # seconds a client has to hang up after Ctrl-C before we do
@@ -30,6 +32,16 @@ class SessionChannel(asyncssh.SSHServerChannel[bytes]):
 
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection, connection.loop, True, False, False, 0, 0, None, "strict", SESSION_WINDOW, 32768)
+
+    def _bounded_request(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
+        if len(self._request_queue) >= MAX_WAITING_REQUESTS:
+            raise asyncssh.ProtocolError(f"more than {MAX_WAITING_REQUESTS} requests waiting on one session")
+        self._process_request(pkttype, pktid, packet)
+
+    _packet_handlers = {  # noqa: RUF012 - asyncssh's own form of a dispatch table
+        **asyncssh.SSHServerChannel._packet_handlers,
+        MSG_CHANNEL_REQUEST: _bounded_request,
+    }
 
     def _process_exec_request(self, packet: SSHPacket) -> bool | None:  # type: ignore[override]
         if super()._process_exec_request(packet):

@@ -49,6 +49,16 @@ async def test_a_live_holder_of_another_key_is_not_described_even_if_the_client_
     assert "since" not in str(refused.value)
 
 
+async def test_another_key_takes_no_name_over_not_even_from_the_silent() -> None:
+    desk, silent = new_desk(), FakeTransport(alive=False)
+    await desk.open("/web", somebody("A"), silent)
+
+    with pytest.raises(NameInUse):
+        await desk.open("/web", somebody("B"), FakeTransport())
+    assert not silent.closed
+    assert silent.probes == 0
+
+
 async def test_a_newcomer_that_died_while_the_holder_was_probed_gets_nothing() -> None:
     desk, newcomer = new_desk(), FakeTransport()
 
