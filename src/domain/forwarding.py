@@ -34,7 +34,17 @@ NOT_REMOVABLE = frozenset({b"host", b"content-length", b"content-type", b"cookie
 # Trailer fields that would change how a message is read or who sent it, had they come in its head (RFC 9110 §6.5.1).
 NOT_IN_TRAILERS = HOP_BY_HOP | VISITOR_FIELDS | NOT_REMOVABLE | {b"trailer", b"set-cookie", b"expect"}
 
+_MATTERS = HOP_BY_HOP | VISITOR_FIELDS | NOT_REMOVABLE
+
 Field = tuple[bytes, bytes]
+
+
+def is_disguised(name: bytes) -> bool:
+    """Tell whether a field, its name in lower case, is one that matters, spelt with underscores.
+
+    CGI and WSGI turn ``-`` into ``_`` (RFC 3875 §4.1.18), so an app could not tell ``X_Forwarded_For`` from ours.
+    """
+    return b"_" in name and name.replace(b"_", b"-") in _MATTERS
 
 
 def visitor_fields(peer: bytes, scheme: bytes, host: bytes, told: list[Field] | None = None) -> bytes:

@@ -80,9 +80,14 @@ class BaseUrl:
         return self.port or _DEFAULT_PORTS[self.scheme]
 
     @property
+    def authority(self) -> str:
+        """The server's own host, and port if it is not the scheme's own."""
+        return self._authority(self.hostname)
+
+    @property
     def root_url(self) -> str:
         """The URL of the server itself, ending in ``/``."""
-        return f"{self.scheme}://{self._authority(self.hostname)}/"
+        return f"{self.scheme}://{self.authority}/"
 
     def tunnel_url(self, label: str) -> str:
         """Return the URL of the tunnel with ``label``, ending in ``/``."""

@@ -251,7 +251,7 @@ async def test_hop_by_hop_fields_and_lies_about_the_visitor_stay_behind(rig: Rig
     async with Service(note) as service, rig.tunnel(service.port) as host:
         answer = await rig.get(
             host, "/", "Proxy-Authorization: x", "X-Forwarded-For: 6.6.6.6", "Forwarded: for=6.6.6.6",
-            "X-Real-IP: 6.6.6.6",
+            "X_Forwarded_For: 6.6.6.6", "X-Real-IP: 6.6.6.6",
             "Connection: x-mine, authorization", "X-Mine: 1", "Authorization: kept", "Upgrade: h2c", "Keep-Alive: 1",
         )  # fmt: skip
 

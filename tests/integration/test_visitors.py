@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -14,6 +15,10 @@ from typing import Any
 import pytest
 from rig import LIMIT, Rig, Service, answering, plain, until
 
+from tunnel_server.adapters.proxy import upstream
+
+WINDOW_ADJUST = 93  # RFC 4254 §5.2
+CLIENT_WINDOW = 2 * 1024 * 1024  # bytes asyncssh's client takes ahead on a channel
 BUFFERS = 16 * 1024 * 1024  # octets that sockets, windows and buffers of one stalled exchange may hold in all
 
 
@@ -263,3 +268,77 @@ async def test_forwarded_heads_and_bodies_stay_within_one_exchange(rig: Rig) -> 
     async with Service(answering(double)) as service, rig.tunnel(service.port) as host:
         assert [(await rig.get(host)).body for _ in range(5)] == [b"mine"] * 5
         assert service.connections == 5
+
+
+async def test_a_body_in_chunks_of_one_octet_takes_turns_with_everybody_else(rig: Rig) -> None:
+    got: list[int] = []
+
+    async def count(reader: StreamReader, writer: StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        while size := int(await reader.readuntil(b"\r\n"), 16):
+            got.append(size)
+            await reader.readexactly(size + 2)
+        await reader.readuntil(b"\r\n")
+        writer.write(plain(b"counted"))
+        await writer.drain()
+
+    loop, octets = asyncio.get_running_loop(), 100_000
+    async with Service(count) as service, rig.tunnel(service.port) as host:
+        visit = await rig.connect()
+        asking = asyncio.create_task(visit.answer())
+        await visit.send("POST", "/", f"Host: {host}", "Transfer-Encoding: chunked", body=b"1\r\nx\r\n" * octets)
+        visit.writer.write(b"0\r\n\r\n")
+        longest, before = 0.0, loop.time()
+        while not asking.done():
+            await asyncio.sleep(0)
+            now = loop.time()
+            longest, before = max(longest, now - before), now
+
+        assert (await asking).body == b"counted"
+        assert sum(got) == octets
+        assert longest < 0.1
+
+
+async def test_what_a_visitor_left_unsent_is_given_up_in_time(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service stopped reading: the channel counts until it is closed, and is closed before long."""
+    monkeypatch.setattr(upstream, "END_WITHIN", 0.3)
+
+    async def switch(reader: StreamReader, writer: StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 101 x\r\nConnection: upgrade\r\nUpgrade: tcp\r\n\r\n")
+        writer.write_eof()
+        await reader.read()
+
+    async with Service(switch) as service, rig.client() as client:
+        await client.forward_remote_path_to_port("/web", "127.0.0.1", service.port)
+        urls = json.loads((await client.run("tunnel-url /web")).stdout)
+        host = urls["/web"].split("/")[2]
+        send = client.send_packet
+        monkeypatch.setattr(
+            client, "send_packet", lambda kind, *parts, **how: kind == WINDOW_ADJUST or send(kind, *parts, **how)
+        )
+        visit = await rig.connect()
+        await visit.send("GET", "/", f"Host: {host}", "Connection: upgrade", "Upgrade: tcp")
+        assert (await visit.answer()).status == 101
+        await visit.raw(bytes(CLIENT_WINDOW + 65536))
+        visit.writer.write_eof()
+
+        assert await visit.rest() == b""
+        assert open_channels(rig) == "1.0"
+        await until(lambda: open_channels(rig) == "0.0")
+
+
+async def test_a_request_of_http_1_0_without_a_host_reaches_its_tunnel_with_one(rig: Rig) -> None:
+    heads: list[bytes] = []
+
+    async def note(reader: StreamReader, writer: StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(plain(b"app"))
+        await writer.drain()
+
+    async with Service(note) as service, rig.tunnel(service.port) as host:
+        visit = await rig.connect()
+        await visit.raw(b"GET /proxy/%b/x HTTP/1.0\r\n\r\n" % host.partition(".")[0].encode())
+
+        assert (await visit.rest()).endswith(b"app")
+        assert heads[0].startswith(b"GET /x HTTP/1.1\r\nHost: tunnels.test:3000\r\n")

@@ -11,9 +11,10 @@ from enum import Enum, auto
 from typing import Protocol
 
 from tunnel_server.adapters.proxy.head import CHUNKED, UNTIL_CLOSE, BadMessage, parse_trailers
-from tunnel_server.domain.forwarding import NOT_IN_TRAILERS, Field
+from tunnel_server.domain.forwarding import NOT_IN_TRAILERS, Field, is_disguised
 
 MAX_CHUNK_LINE = 512  # octets of a chunk's size with its extensions
+MAX_CHUNKS_AT_ONCE = 1000  # of a body that may be cut into millions; then others have their turn
 MAX_TRAILERS = 16 * 1024  # octets of trailer fields
 
 # 15 digits hold an exbibyte; an extension may have anything printable, and is thrown away
@@ -29,7 +30,8 @@ class BodyReader(Protocol):
     def feed(self, data: bytes, start: int) -> tuple[bytes, int]:
         """Return the payload in ``data`` from ``start``, and where in ``data`` the reading stopped.
 
-        Everything is read unless the body ended. The payload is whole: nothing is kept back.
+        Everything is read unless the body ended or came in more than :data:`MAX_CHUNKS_AT_ONCE` chunks;
+        then the rest is for another call. The payload is whole: nothing is kept back.
 
         Raises:
             BadMessage: the framing is broken.
@@ -115,7 +117,7 @@ class ChunkedReader(BodyReader):
     def _feed(self, data: bytes, at: int) -> tuple[bytes, int]:
         pieces: list[bytes] = []
         size = len(data)
-        while at < size and not self.done:
+        while at < size and not self.done and len(pieces) < MAX_CHUNKS_AT_ONCE:
             if self._in is _In.DATA:
                 piece = data[at : at + self._left]
                 pieces.append(piece)
@@ -148,7 +150,7 @@ class ChunkedReader(BodyReader):
                     self._refuse_line(data, at, MAX_TRAILERS)
                     return self._keep(pieces, data, at)
                 fields = parse_trailers(data[at : end + 2], 100)
-                self.trailers = [field for field in fields if field[0].lower() not in NOT_IN_TRAILERS]
+                self.trailers = [field for field in fields if _may_trail(field[0].lower())]
                 self.done = True
                 at = end + 4
         return b"".join(pieces), at
@@ -163,6 +165,10 @@ class ChunkedReader(BodyReader):
     def _keep(self, pieces: list[bytes], data: bytes, at: int) -> tuple[bytes, int]:
         self._kept = data[at:]
         return b"".join(pieces), len(data)
+
+
+def _may_trail(name: bytes) -> bool:
+    return name not in NOT_IN_TRAILERS and not is_disguised(name)
 
 
 def _chunk_size(line: bytes) -> int:

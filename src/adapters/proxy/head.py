@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from tunnel_server.domain.forwarding import HOP_BY_HOP, NOT_REMOVABLE, VISITOR_FIELDS, Field
+from tunnel_server.domain.forwarding import HOP_BY_HOP, NOT_REMOVABLE, VISITOR_FIELDS, Field, is_disguised
 
 END = b"\r\n\r\n"
 CHUNKED = -1  # as a length: the body comes in chunks
@@ -222,7 +222,10 @@ _MAX_SPELLINGS = 2048  # names remembered as they were spelt; beyond that each i
 
 def _kind(name: bytes, kinds: dict[bytes, _Field]) -> _Field:
     """Classify a field by its name in any case, and remember this spelling: most come again and again."""
-    kind = kinds.get(name.lower(), _Field.PASSED)
+    lowered = name.lower()
+    kind = kinds.get(lowered, _Field.PASSED)
+    if kind is _Field.PASSED and is_disguised(lowered):
+        kind = _Field.DROPPED
     if len(kinds) < _MAX_SPELLINGS and len(name) <= 64:
         kinds[name] = kind
     return kind

@@ -63,6 +63,7 @@ class Relay(TunnelEvents):
         self._registry = registry
         self._router = router
         self._base = base
+        self.host = base.authority.encode("ascii")  # for requests that name none
         self._metrics = metrics
         self._control = control
         self._access_log = access_log

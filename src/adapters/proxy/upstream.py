@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
@@ -16,14 +17,16 @@ if TYPE_CHECKING:
 
 MAX_ANSWER_HEAD = 64 * 1024  # octets
 MAX_ANSWER_FIELDS = 1000
+END_WITHIN = 10.0  # seconds a service has to take the rest of what was written
 MAX_INTERIM = 100  # 1xx answers before a final one
 
 
 class _In(Enum):
-    IDLE = auto()
+    IDLE = auto()  # in the pool
     HEAD = auto()
     BODY = auto()
     RAW = auto()
+    ENDING = auto()  # what was written is still to be sent
     CLOSED = auto()
 
 
@@ -33,6 +36,7 @@ class Upstream(ChannelReceiver):
     __slots__ = (
         "_body",
         "_buffer",
+        "_ending",
         "_how",
         "_in",
         "_interim",
@@ -49,6 +53,7 @@ class Upstream(ChannelReceiver):
     channel: Channel
     _request: RequestHead
     _how: Framing
+    _ending: asyncio.TimerHandle
     _until_close: bool
     _keep_alive: bool
     _interim: int
@@ -106,8 +111,8 @@ class Upstream(ChannelReceiver):
         """Close the channel once everything written has been sent."""
         self._visitor = None
         if self._in is not _In.CLOSED:
-            self._in = _In.CLOSED
-            self._pool.lost(self)
+            self._in = _In.ENDING
+            self._ending = asyncio.get_running_loop().call_later(END_WITHIN, self.close)
             self.channel.close()
 
     def close(self) -> None:
@@ -136,7 +141,7 @@ class Upstream(ChannelReceiver):
                 self._visitor.raw_received(data)
             case _In.IDLE:
                 self._fail("the service spoke without being asked")
-            case _In.CLOSED:
+            case _In.ENDING | _In.CLOSED:
                 pass
 
     def eof_received(self) -> None:
@@ -145,7 +150,7 @@ class Upstream(ChannelReceiver):
             self._visitor.raw_ended()
         elif self._in is _In.BODY and self._until_close:
             self._complete()
-        else:
+        elif self._in is not _In.ENDING:
             self._fail("the service closed the connection")
 
     def connection_lost(self) -> None:
@@ -219,7 +224,8 @@ class Upstream(ChannelReceiver):
     def _read_body(self, data: bytes, start: int) -> None:
         visitor, body = self._visitor, self._body
         assert visitor is not None and body is not None
-        if not body.done:
+        size = len(data)
+        while start < size and not body.done:
             try:
                 payload, start = body.feed(data, start)
             except BadMessage as error:
@@ -227,8 +233,8 @@ class Upstream(ChannelReceiver):
                 return
             if payload:
                 visitor.answer_body(payload, self._how)
-            if not body.done:
-                return
+        if not body.done:
+            return
         if start < len(data):
             self._keep_alive = False  # more than was announced: whatever it is, no other visitor may see it
         self._complete()
@@ -251,6 +257,8 @@ class Upstream(ChannelReceiver):
             visitor.upstream_failed(reason, answered=answered, untouched=nothing_came)
 
     def _forget(self) -> None:
+        if self._in is _In.ENDING:
+            self._ending.cancel()
         self._in = _In.CLOSED
         self._visitor = None
         self._pool.lost(self)

@@ -115,7 +115,7 @@ class Visitor(asyncio.Protocol):
                 self.moved = True
                 self._bytes_in += len(data)
                 self._upstream.write(data)
-            case Phase.EXCHANGE if not self._body.done:
+            case Phase.EXCHANGE if not self._body.done and not self._buffer:
                 self._read_body(data, 0)
             case Phase.HEAD | Phase.WAITING | Phase.EXCHANGE:
                 self._hold(data)
@@ -213,6 +213,9 @@ class Visitor(asyncio.Protocol):
             return
         self._buffer = data[body_at:]
         pool, path, self._cookie_path = found
+        if not request.host:  # HTTP/1.0 by path; the service hears HTTP/1.1, which needs one
+            request.host = self._relay.host
+            request.lines.insert(0, b"Host: %b\r\n" % request.host)
         self._pool = pool
         self._client_id = pool.client_id
         self._sent = request_bytes(request, path, self._about_visitor(request))
@@ -288,8 +291,19 @@ class Visitor(asyncio.Protocol):
             self._hold(data[end:])
         if self._body.done:
             self._set_exchange_deadline()
+        elif end < len(data):
+            self.hold_reading()
+            self._loop.call_soon(self._read_on)
         elif self._ended:
             self._abandon()
+
+    def _read_on(self) -> None:
+        """Go on with a body that came in too many chunks for one turn."""
+        self.unhold_reading()
+        if self.phase is Phase.EXCHANGE and not self._body.done and self._buffer:
+            data, self._buffer = self._buffer, b""
+            self._unhold_buffer()
+            self._read_body(data, 0)
 
     def _set_exchange_deadline(self) -> None:
         limits = self._limits

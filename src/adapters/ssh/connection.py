@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 
 import asyncssh
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 SOCKET_BUFFER = 512 * 1024  # bytes waiting for one client's socket before its writers are paused
 UNREAD_LIMIT = 4 * 1024 * 1024  # bytes waiting for one client's socket before we read nothing more from it
+TURN = 0.002  # seconds one client's packets may keep the loop before others have their turn
 MAX_CHANNELS = 4096  # of one client, with those it has not closed yet
 CHANNEL_WINDOW = 512 * 1024  # bytes a service may send ahead of its visitor
 AEAD_CIPHERS = frozenset({b"chacha20-poly1305@openssh.com", b"aes128-gcm@openssh.com", b"aes256-gcm@openssh.com"})
@@ -49,6 +51,8 @@ class Connection(SSHServerConnection, Transport):
         self._asked_at = 0.0
         self._unanswered = 0
         self._held = False
+        self._waits_turn = False
+        self._serves_requests = False
         self._probing: asyncio.Task[bool] | None = None
         self._requests_seen = 0
         self._requests_settled = 0
@@ -120,6 +124,34 @@ class Connection(SSHServerConnection, Transport):
             self._held = True
             transport.pause_reading()
 
+    def _recv_data(self) -> None:
+        """Handle the packets received, but only for a turn: one that sends tiny ones without end makes nobody wait."""
+        if self._waits_turn:
+            return
+        deadline = perf_counter() + TURN
+        try:
+            while self._inpbuf and self._recv_handler():
+                if perf_counter() > deadline:
+                    self._wait_turn()
+                    return
+        except asyncssh.DisconnectError as error:
+            self._send_disconnect(error.code, error.reason, error.lang)
+            self._force_close(error)
+        except Exception:
+            self.internal_error()
+
+    def _wait_turn(self) -> None:
+        if self._inpbuf and self._transport is not None:
+            self._waits_turn = True
+            self._transport.pause_reading()
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._waits_turn = False
+        self._recv_data()
+        if not self._waits_turn and not self._held and self._transport is not None:
+            self._transport.resume_reading()
+
     def send_packet(self, pkttype: int, *args: bytes, handler: SSHPacketLogger | None = None) -> None:
         """Send a packet, without the empty one that asyncssh puts before each.
 
@@ -138,7 +170,8 @@ class Connection(SSHServerConnection, Transport):
         self.writing_paused = False
         if self._held and self._transport is not None:
             self._held = False
-            self._transport.resume_reading()
+            if not self._waits_turn:
+                self._transport.resume_reading()
         for upstream in list(self._upstreams):
             upstream.resume_writing()
 
@@ -224,6 +257,19 @@ class Connection(SSHServerConnection, Transport):
         self._requests_settled += 1
         self._settled.set()
         super()._report_global_response(result)
+
+    def _service_next_global_request(self) -> None:
+        """Go on with the next request, but not from within the answer to the one before: hundreds may wait."""
+        if self._serves_requests:
+            return
+        self._serves_requests = True
+        try:
+            waiting = None
+            while self._global_request_queue and self._global_request_queue[0] is not waiting:
+                waiting = self._global_request_queue[0]  # and still there if it is answered later
+                super()._service_next_global_request()
+        finally:
+            self._serves_requests = False
 
     async def requests_settled(self) -> None:
         """Return once every global request that has arrived so far is answered, or the connection is gone."""

@@ -116,7 +116,7 @@ class Owner(asyncssh.SSHServer):
             self._refused(request, error.code, str(error))
             return False
         except Exception as error:
-            self.log.exception("forward.failed", request=request)
+            self.log.exception("forward.failed", request=_printable(request))
             self._refused(request, "internal", f"the server failed: {type(error).__name__}")
             return False
         self._by_request[request] = tunnel
@@ -158,8 +158,9 @@ class Owner(asyncssh.SSHServer):
 
     def _refused(self, request: str, code: str, reason: str) -> None:
         self._metrics.forward_rejected(code)
+        request, reason = _printable(request), _printable(reason)
         self.log.warning("tunnel.refused", request=request, code=code, reason=reason)
-        line = f"forward {_printable(request)} refused: {_printable(reason)}"
+        line = f"forward {request} refused: {reason}"
         self._refusals.append(line)
         for session in self._sessions:
             session.complain(line)

@@ -50,7 +50,7 @@ class SessionChannel(asyncssh.SSHServerChannel[bytes]):
         return None  # the answer follows
 
     def _refuse_request(self) -> None:
-        if self._request_queue:
+        if self._request_queue and self._conn is not None:  # else the client has gone
             self._report_response(False)
 
     def _process_env_request(self, packet: SSHPacket) -> bool:

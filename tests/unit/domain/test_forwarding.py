@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tunnel_server.domain.forwarding import confined_cookie, visitor_fields
+from tunnel_server.domain.forwarding import confined_cookie, is_disguised, visitor_fields
 
 
 def test_the_service_is_told_of_its_visitor() -> None:
@@ -36,3 +36,18 @@ def test_a_trusted_proxy_is_believed_and_added_to_the_chain() -> None:
 )
 def test_a_cookie_is_confined_to_its_app(given: bytes, confined: bytes) -> None:
     assert confined_cookie(given, b"/proxy/x/") == confined
+
+
+@pytest.mark.parametrize(
+    ("name", "disguised"),
+    [
+        (b"x_forwarded_for", True),
+        (b"x-forwarded_proto", True),
+        (b"transfer_encoding", True),
+        (b"content_length", True),
+        (b"x-forwarded-for", False),
+        (b"x_request_id", False),
+    ],
+)
+def test_fields_an_app_could_take_for_ours_are_known_by_any_spelling(name: bytes, disguised: bool) -> None:
+    assert is_disguised(name) is disguised
