@@ -31,10 +31,10 @@ VISITOR_FIELDS = frozenset(
 # Fields a ``Connection`` field may not take away: each is needed to read the message or to know who sent it.
 NOT_REMOVABLE = frozenset({b"host", b"content-length", b"content-type", b"cookie", b"authorization"})
 
-# Trailer fields that would change how a message is read or who sent it, had they come in its head (RFC 9110 §6.5.1).
-NOT_IN_TRAILERS = HOP_BY_HOP | VISITOR_FIELDS | NOT_REMOVABLE | {b"trailer", b"set-cookie", b"expect"}
-
 _MATTERS = HOP_BY_HOP | VISITOR_FIELDS | NOT_REMOVABLE
+
+# Trailer fields that would change how a message is read or who sent it, had they come in its head (RFC 9110 §6.5.1).
+NOT_IN_TRAILERS = _MATTERS | {b"trailer", b"set-cookie", b"expect"}
 
 Field = tuple[bytes, bytes]
 

@@ -148,7 +148,12 @@ class Connection(SSHServerConnection, Transport):
 
     def _turn(self) -> None:
         self._waits_turn = False
-        self._recv_data()
+        if self._transport is not None:  # else it was cut off meanwhile, and nothing more is to be handled
+            self._recv_data()
+        self._listen_again()
+
+    def _listen_again(self) -> None:
+        """Read from the socket again, unless there is another reason not to."""
         if not self._waits_turn and not self._held and self._transport is not None:
             self._transport.resume_reading()
 
@@ -168,10 +173,9 @@ class Connection(SSHServerConnection, Transport):
 
     def resume_writing(self) -> None:
         self.writing_paused = False
-        if self._held and self._transport is not None:
+        if self._held:
             self._held = False
-            if not self._waits_turn:
-                self._transport.resume_reading()
+            self._listen_again()
         for upstream in list(self._upstreams):
             upstream.resume_writing()
 
