@@ -252,10 +252,13 @@ def _keep_alive(modern: bool, connection: list[bytes]) -> bool:
     return b"close" not in connection and (modern or b"keep-alive" in connection)
 
 
+_NAMES_NOTHING = NOT_REMOVABLE | {b"close", b"keep-alive", b"upgrade", b""}
+
+
 def _without(lines: list[bytes], connection: list[bytes]) -> list[bytes]:
-    named = set(connection) - {b"close", b"keep-alive", b"upgrade", b""} - NOT_REMOVABLE
-    if not named:
+    if _NAMES_NOTHING.issuperset(connection):  # as nearly always
         return lines
+    named = set(connection) - _NAMES_NOTHING
     return [line for line in lines if line.partition(b":")[0].lower() not in named]
 
 

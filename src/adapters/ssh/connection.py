@@ -131,7 +131,7 @@ class Connection(SSHServerConnection, Transport):
         deadline = perf_counter() + TURN
         try:
             while self._inpbuf and self._recv_handler():
-                if perf_counter() > deadline:
+                if self._inpbuf and perf_counter() > deadline:
                     self._wait_turn()
                     return
         except asyncssh.DisconnectError as error:
@@ -141,7 +141,7 @@ class Connection(SSHServerConnection, Transport):
             self.internal_error()
 
     def _wait_turn(self) -> None:
-        if self._inpbuf and self._transport is not None:
+        if self._transport is not None:
             self._waits_turn = True
             self._transport.pause_reading()
             self._loop.call_soon(self._turn)
