@@ -12,8 +12,14 @@ from rig import Rig
 from tunnel_server.app.settings import Settings
 
 
+@pytest.fixture(params=[True, False], ids=["lean", "stock"])
+def lean_ssh(request: pytest.FixtureRequest) -> bool:
+    """Whether packets take the lean path: every test that uses a server runs over both."""
+    return bool(request.param)
+
+
 @pytest.fixture
-def make_rig(tmp_path: Path) -> Callable[..., object]:
+def make_rig(tmp_path: Path, lean_ssh: bool) -> Callable[..., object]:
     """Return a context manager that runs a server; keyword arguments are its settings."""
 
     @asynccontextmanager
@@ -27,6 +33,7 @@ def make_rig(tmp_path: Path) -> Callable[..., object]:
             "metrics_host": "127.0.0.1",
             "ssh_host_key_path": str(tmp_path / "ssh" / "host_key"),
             "grace_period": 2.0,
+            "lean_ssh": lean_ssh,
         }
         async with Rig(Settings(**(values | settings)), tmp_path) as rig:  # type: ignore[arg-type]
             yield rig

@@ -32,6 +32,11 @@ def _ssh_limits(settings: Settings) -> SshLimits:
         channel_open_timeout=settings.channel_open_timeout,
         max_unauthenticated=settings.max_unauthenticated,
         max_sessions=settings.max_sessions_per_connection,
+        ciphers=tuple(cipher.encode() for cipher in settings.ssh_ciphers),
+        lean=settings.lean_ssh,
+        channel_memory=settings.channel_memory,
+        backlog=settings.listen_backlog,
+        socket_buffer=settings.ssh_socket_buffer,
     )
 
 
@@ -49,6 +54,8 @@ def _relay_limits(settings: Settings) -> Limits:
         queue_timeout=settings.queue_timeout,
         pool_idle_timeout=settings.pool_idle_timeout,
         max_visitors=settings.max_visitors,
+        backlog=settings.listen_backlog,
+        socket_buffer=settings.visitor_socket_buffer,
         trusted_proxies=settings.trusted_proxies,
     )
 

@@ -65,14 +65,15 @@ def duration(low: float, high: float) -> Callable[[str], float]:
     return read
 
 
-def size(low: int, high: int) -> Callable[[str], int]:
-    """Return a reader of sizes in octets; the text may have a unit: KiB, MiB or GiB."""
+def size(low: int, high: int, *, or_none: bool = False) -> Callable[[str], int]:
+    """Return a reader of sizes in octets; the text may have a unit: KiB, MiB or GiB. With ``or_none`` it may be 0."""
 
     def read(value: str) -> int:
         match = _SIZE.fullmatch(value.strip())
         if match is None:
             raise ValueError("is not a size")
-        return _within(int(match[1]) * _OCTETS[match[2]], low, high)
+        octets = int(match[1]) * _OCTETS[match[2]]
+        return octets if or_none and not octets else _within(octets, low, high)
 
     return read
 
@@ -84,6 +85,19 @@ def choice(*allowed: str) -> Callable[[str], str]:
         if value not in allowed:
             raise ValueError(f"is not one of {', '.join(allowed)}")
         return value
+
+    return read
+
+
+def several(*allowed: str) -> Callable[[str], tuple[str, ...]]:
+    """Return a reader of words out of several, in the order given, separated by commas or spaces."""
+
+    def read(value: str) -> tuple[str, ...]:
+        found = tuple(dict.fromkeys(value.replace(",", " ").split()))
+        for word in found:
+            if word not in allowed:
+                raise ValueError(f"has {word!r}, which is not one of {', '.join(allowed)}")
+        return found
 
     return read
 

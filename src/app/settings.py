@@ -16,10 +16,12 @@ from tunnel_server.app.setting_types import (
     duration,
     networks,
     node_flag,
+    several,
     size,
     text,
     whole,
 )
+from tunnel_server.domain.ciphers import EVERY
 from tunnel_server.domain.errors import InvalidBaseUrl, InvalidSetting
 from tunnel_server.domain.naming import BaseUrl
 
@@ -74,6 +76,16 @@ def _count(default: int, help: str, low: int = 1, high: int = 1_000_000) -> Any:
     return _setting(default, whole(low, high), help, str(default), limits=f"{low} to {high}")
 
 
+def _buffer(whose: str) -> Any:
+    return _setting(
+        0,
+        size(4096, 64 << 20, or_none=True),
+        f"kernel's buffer of {whose} socket, each way; 0: the system sees to it",
+        "1MiB",
+        limits="4 KiB to 64 MiB, or 0",
+    )
+
+
 def _base_url(value: str) -> str:
     try:
         BaseUrl.parse(value)
@@ -82,6 +94,7 @@ def _base_url(value: str) -> str:
     return value
 
 
+_CIPHERS = tuple(cipher.decode() for cipher in EVERY)
 _PORT = whole(0, 65535)
 _PORT_LIMITS = "0 to 65535; 0 lets the system choose"
 
@@ -128,6 +141,21 @@ class Settings:
     max_unauthenticated: int = _count(500, "SSH connections that have not logged in yet")
     max_tunnels_per_connection: int = _count(100, "tunnels of one SSH connection")
     max_sessions_per_connection: int = _count(10, "sessions of one SSH connection", 1, 1000)
+    ssh_ciphers: tuple[str, ...] = _setting(
+        (),
+        several(*_CIPHERS),
+        "ciphers to offer, best first; none: AES-GCM to whoever has it, whatever it likes best",
+        "aes256-gcm@openssh.com",
+        limits=", ".join(_CIPHERS),
+    )
+    lean_ssh: bool = _setting(True, boolean, "handle packets on the lean path; false: all on asyncssh's own", "false")
+    channel_memory: int = _setting(
+        64 << 20,
+        size(1 << 20, 4 << 30),
+        "what the services of one SSH connection may send ahead of their visitors, all together",
+        "64MiB",
+        limits="1 MiB to 4 GiB",
+    )
 
     head_size: int = _setting(
         64 * 1024, size(1024, 1 << 20), "size of a request's head", "64KiB", limits="1 KiB to 1 MiB"
@@ -145,6 +173,9 @@ class Settings:
     queue_timeout: float = _seconds(10, "time a request may wait for its turn")
     pool_idle_timeout: float = _seconds(30, "time an unused channel is kept")
     max_visitors: int = _count(10_000, "visitors' connections")
+    listen_backlog: int = _count(4096, "connections that may wait to be accepted, on each port", 1, 65535)
+    ssh_socket_buffer: int = _buffer("an SSH client's")
+    visitor_socket_buffer: int = _buffer("a visitor's")
     trusted_proxies: tuple[Network, ...] = _setting(
         (), networks, "networks of proxies whose X-Forwarded-* count", "10.0.0.0/8, fd00::/8"
     )

@@ -37,6 +37,10 @@ class Metrics(TunnelEvents):
         """An SSH connection was ``accepted``, or ended before it was: ``failed``."""
 
     @abstractmethod
+    def packet_path(self, lean: bool) -> None:
+        """SSH packets are handled on the lean path wherever a client's cipher allows it, or none is."""
+
+    @abstractmethod
     def forward_rejected(self, code: str) -> None:
         """A forward was refused, for the error ``code``."""
 

@@ -71,6 +71,7 @@ class PrometheusMetrics(Metrics, Collector):
         self._tunnels = gauge("tunnels", "Open tunnels.")
         self._visitors = gauge("visitors", "Visitors' connections.")
         self._channels = gauge("open_channels", "Open channels to services.")
+        self._lean = gauge("ssh_lean_path", "1 while SSH packets may take the lean path, 0 if it is off.")
         self._rejected = Counter(
             "tunnel_server_rejected_forwards", "Forward requests refused.", ["code"], registry=self._registry
         )
@@ -89,6 +90,9 @@ class PrometheusMetrics(Metrics, Collector):
 
     def login(self, outcome: str) -> None:
         self._logins.labels(outcome).inc()
+
+    def packet_path(self, lean: bool) -> None:
+        self._lean.set(lean)
 
     def tunnel_opened(self, tunnel: Tunnel) -> None:
         self._tunnels.inc()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -12,8 +13,6 @@ from tunnel_server.domain.errors import ListenerFailed
 
 if TYPE_CHECKING:
     from tunnel_server.adapters.proxy.relay import Relay
-
-BACKLOG = 4096
 
 
 class HttpListener:
@@ -41,8 +40,15 @@ class HttpListener:
         relay = self._relay
         relay.loop = loop
         host, port = self._address
+        limits = relay.limits
         try:
-            self._server = await loop.create_server(lambda: Visitor(relay), host or None, port, backlog=BACKLOG)
+            self._server = await loop.create_server(
+                lambda: Visitor(relay), host or None, port, backlog=limits.backlog, start_serving=False
+            )
+            for sock in self._server.sockets if limits.socket_buffer else ():
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, limits.socket_buffer)  # accepted ones inherit it
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, limits.socket_buffer)
+            await self._server.start_serving()
         except OSError as error:
             raise ListenerFailed(f"cannot listen for HTTP on port {port}: {error.strerror or error}") from None
         self._sweep = loop.create_task(relay.sweep())

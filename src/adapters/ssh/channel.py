@@ -1,4 +1,4 @@
-"""One ``forwarded-streamlocal@openssh.com`` channel, bound to its receiver."""
+"""One ``forwarded-streamlocal@openssh.com`` channel: its window, and its receiver."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import asyncssh
 import structlog
+from asyncssh.constants import MSG_CHANNEL_WINDOW_ADJUST
+from asyncssh.packet import UInt32
 
 from tunnel_server.domain.ports import Channel, ChannelReceiver
 
@@ -13,8 +15,70 @@ if TYPE_CHECKING:
     from tunnel_server.adapters.ssh.connection import Connection
 
 WRITE_BUFFER = 128 * 1024  # bytes a channel holds beyond its window before its receiver is paused
+PACKET = 32 * 1024  # bytes of data a client may send in one packet; OpenSSH sends no more anyway
+_PIECE = 32 * 1024  # bytes up to which what a paused receiver is sent is put together
 
 log = structlog.get_logger()
+
+
+class TunnelChannel(asyncssh.SSHUNIXChannel[bytes]):
+    """asyncssh's channel with a window that follows :class:`tunnel_server.domain.windows.Windows`.
+
+    What the client was given leave to send and what is kept for a paused receiver are together never more than
+    the window: asyncssh would promise a whole new window while the old one is still being read.
+    """
+
+    def __init__(self, connection: Connection, window: int) -> None:
+        super().__init__(connection, connection.loop, None, "strict", window, PACKET)
+        self._windows = connection.windows
+        self._window = window
+        self._kept = 0  # bytes received for a paused receiver
+        self._adjusted_at = 0.0  # loop time
+
+    def _accept_data(self, data: bytes, datatype: asyncssh.DataType = None) -> None:
+        if not data or self._send_state in ("close_pending", "closed"):
+            return
+        self._recv_window -= len(data)
+        if self._recv_paused:
+            self._keep(data)
+        else:
+            self._deliver_data(data, datatype)
+
+    def _keep(self, data: bytes) -> None:
+        """Keep what a paused receiver is not to see yet; a flood of tiny packets makes few pieces all the same."""
+        self._kept += len(data)
+        last = self._recv_buf[-1][0] if self._recv_buf else None
+        if isinstance(last, bytearray) and len(last) < _PIECE:
+            last += data
+        else:
+            self._recv_buf.append((bytearray(data), None))  # type: ignore[arg-type]
+
+    def _flush_recv_buf(self, exc: Exception | None = None) -> None:
+        while self._recv_buf and not self._recv_paused:
+            data, datatype = self._recv_buf.pop(0)
+            self._kept -= len(data)
+            self._deliver_data(bytes(data), datatype)
+        super()._flush_recv_buf(exc)  # what follows the data: the end of the stream, or of the channel
+
+    def _deliver_data(self, data: bytes, datatype: asyncssh.DataType) -> None:
+        if self._recv_window + self._kept < self._window >> 1:
+            self._replenish()
+        if self._session is not None:
+            self._session.data_received(data, datatype)
+
+    def _replenish(self) -> None:
+        """Give the client leave to send until the window is full again, or what the window is to be from now on."""
+        now = self._loop.time()
+        self._window = self._windows.next(self._window, self._recv_window + self._kept, now - self._adjusted_at)
+        self._adjusted_at = now
+        leave = self._window - self._kept
+        self.send_packet(MSG_CHANNEL_WINDOW_ADJUST, UInt32(leave - self._recv_window))
+        self._recv_window = leave
+
+    def _cleanup(self, exc: Exception | None = None) -> None:
+        if self._conn is not None:
+            self._windows.close(self._window)
+        super()._cleanup(exc)
 
 
 class UpstreamChannel(Channel, asyncssh.SSHUNIXSession[bytes]):

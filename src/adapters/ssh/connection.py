@@ -13,33 +13,38 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 
 import asyncssh
-from asyncssh.connection import SSHServerConnection
 from asyncssh.constants import MSG_GLOBAL_REQUEST, MSG_IGNORE
 from asyncssh.packet import PacketDecodeError, SSHPacket, SSHPacketLogger
 
-from tunnel_server.adapters.ssh.channel import UpstreamChannel
+from tunnel_server.adapters.ssh.channel import PACKET, TunnelChannel, UpstreamChannel
+from tunnel_server.adapters.ssh.offer import OfferingConnection
+from tunnel_server.domain.ciphers import AES_GCM, CHACHA20
 from tunnel_server.domain.errors import ChannelRefused
 from tunnel_server.domain.ports import Channel, ChannelReceiver, Transport
+from tunnel_server.domain.windows import Windows
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tunnel_server.adapters.ssh.owner import Owner
 
 SOCKET_BUFFER = 512 * 1024  # bytes waiting for one client's socket before its writers are paused
 UNREAD_LIMIT = 4 * 1024 * 1024  # bytes waiting for one client's socket before we read nothing more from it
 TURN = 0.002  # seconds one client's packets may keep the loop before others have their turn
 MAX_CHANNELS = 4096  # of one client, with those it has not closed yet
-CHANNEL_WINDOW = 512 * 1024  # bytes a service may send ahead of its visitor
-AEAD_CIPHERS = frozenset({b"chacha20-poly1305@openssh.com", b"aes128-gcm@openssh.com", b"aes256-gcm@openssh.com"})
+CHANNEL_MEMORY = 64 * 1024 * 1024  # bytes all services of one client may send ahead of their visitors
+AEAD_CIPHERS = frozenset({*AES_GCM, *CHACHA20})
 MAX_QUEUED_REQUESTS = 256  # global requests one client may have waiting; OpenSSH sends its -R all at once
 
 
-class Connection(SSHServerConnection, Transport):
+class Connection(OfferingConnection, Transport):
     """A client's connection, and the transport of its tunnels."""
 
     keepalive_interval: float = 10.0
     keepalive_count_max: int = 3
     probe_timeout: float = 5.0
     channel_timeout: float = 10.0
+    channel_memory: int = CHANNEL_MEMORY
     verified_key: bytes | None = None
     writing_paused = False
     _setting_up = True  # no visitor has come yet
@@ -47,6 +52,7 @@ class Connection(SSHServerConnection, Transport):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._upstreams: set[UpstreamChannel] = set()
+        self._windows: Windows | None = None
         self._heard_at = 0.0
         self._asked_at = 0.0
         self._unanswered = 0
@@ -87,8 +93,14 @@ class Connection(SSHServerConnection, Transport):
         else:
             self._unanswered += 1
             self._asked_at = now
-            self._loop.create_task(self._make_global_request(b"keepalive@openssh.com"))
+            self._loop.create_task(self._round_trip())
             self._loop.call_later(self.keepalive_interval, self.watch)
+
+    async def _round_trip(self) -> None:
+        """Ask the client for any answer, and note how long it took."""
+        asked_at = self._loop.time()
+        await self._make_global_request(b"keepalive@openssh.com")
+        self.windows.measured(self._loop.time() - asked_at)
 
     # the socket
 
@@ -97,8 +109,12 @@ class Connection(SSHServerConnection, Transport):
         super().connection_made(transport)
 
     def data_received(self, data: bytes, datatype: asyncssh.DataType = None) -> None:
-        self._heard_at = self._loop.time()
         super().data_received(data)
+        self._heard()
+
+    def _heard(self) -> None:
+        """Note a sign of life, once what it brought is handled."""
+        self._heard_at = self._loop.time()
         if self._setting_up:
             self._acknowledge_at_once()
         if self.writing_paused:
@@ -126,19 +142,25 @@ class Connection(SSHServerConnection, Transport):
 
     def _recv_data(self) -> None:
         """Handle the packets received, but only for a turn: one that sends tiny ones without end makes nobody wait."""
-        if self._waits_turn:
-            return
-        deadline = perf_counter() + TURN
+        if not self._waits_turn:
+            self._handle(self._handle_received)
+
+    def _handle(self, packets: Callable[[], None]) -> None:
+        """Handle packets; a bad one ends the connection."""
         try:
-            while self._inpbuf and self._recv_handler():
-                if self._inpbuf and perf_counter() > deadline:
-                    self._wait_turn()
-                    return
+            packets()
         except asyncssh.DisconnectError as error:
             self._send_disconnect(error.code, error.reason, error.lang)
             self._force_close(error)
         except Exception:
             self.internal_error()
+
+    def _handle_received(self) -> None:
+        deadline = perf_counter() + TURN
+        while self._inpbuf and self._transport is not None and self._recv_handler():
+            if self._inpbuf and perf_counter() > deadline:
+                self._wait_turn()
+                return
 
     def _wait_turn(self) -> None:
         if self._transport is not None:
@@ -207,9 +229,8 @@ class Connection(SSHServerConnection, Transport):
             raise ChannelRefused("the client has too many channels open")
         self._setting_up = False
         session = UpstreamChannel(receiver, self)
-        opening = self._loop.create_task(
-            self.create_unix_connection(lambda: session, request, encoding=None, window=CHANNEL_WINDOW)
-        )
+        asked_at = self._loop.time()
+        opening = self._loop.create_task(self.create_unix_connection(lambda: session, request, encoding=None))
         try:
             done, _ = await asyncio.wait({opening}, timeout=self.channel_timeout)
         except asyncio.CancelledError:
@@ -222,7 +243,28 @@ class Connection(SSHServerConnection, Transport):
             opening.result()
         except (asyncssh.Error, OSError) as error:
             raise ChannelRefused(f"the client refused a channel: {error}") from None
+        self.windows.measured(self._loop.time() - asked_at)
         return session
+
+    def create_unix_channel(self, *args: Any, **kwargs: Any) -> TunnelChannel:
+        """Return a channel with a window of our choice, whatever ``args`` ask for."""
+        return self._with_window(TunnelChannel)
+
+    def _with_window(self, kind: type[TunnelChannel]) -> TunnelChannel:
+        window = self.windows.open()
+        if not window:
+            raise asyncssh.ChannelOpenError(
+                asyncssh.OPEN_RESOURCE_SHORTAGE, "its channels hold all the memory they may"
+            )
+        self._update_recv_pktlen(PACKET)
+        return kind(self, window)
+
+    @property
+    def windows(self) -> Windows:
+        """The receive windows of all channels."""
+        if self._windows is None:
+            self._windows = Windows(self.channel_memory)
+        return self._windows
 
     async def probe(self) -> bool:
         """Ask for a sign of life; those who ask at the same time share one answer."""
@@ -234,7 +276,7 @@ class Connection(SSHServerConnection, Transport):
 
     async def _ask(self) -> bool:
         asked_at = self._loop.time()
-        waiter = self._loop.create_task(self._make_global_request(b"keepalive@openssh.com"))
+        waiter = self._loop.create_task(self._round_trip())
         await asyncio.wait({waiter}, timeout=self.probe_timeout)
         if waiter.done():
             return not self.closed and waiter.exception() is None
@@ -325,7 +367,7 @@ class Connection(SSHServerConnection, Transport):
         return (self._peer_addr or "unknown").removeprefix("::ffff:")
 
     _packet_handlers = {  # noqa: RUF012 - asyncssh's own form of a dispatch table
-        **SSHServerConnection._packet_handlers,
+        **OfferingConnection._packet_handlers,
         MSG_GLOBAL_REQUEST: _bounded_global_request,
     }
 

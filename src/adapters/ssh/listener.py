@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import asyncssh
 
 from tunnel_server.adapters.ssh.connection import Connection
 from tunnel_server.adapters.ssh.hostkey import load_host_key
+from tunnel_server.adapters.ssh.lean import LeanConnection, LeanSocket, takes_lean_path
 from tunnel_server.adapters.ssh.lobby import Lobby
 from tunnel_server.adapters.ssh.owner import Owner
+from tunnel_server.domain.ciphers import EVERY
 from tunnel_server.domain.errors import ListenerFailed
 
 if TYPE_CHECKING:
@@ -21,8 +24,9 @@ if TYPE_CHECKING:
     from tunnel_server.domain.naming import BaseUrl
     from tunnel_server.domain.ports import TunnelDesk
 
+_C = TypeVar("_C", bound=Connection)
+
 STOPPING = "the server is stopping"
-BACKLOG = 1024
 LEAVE_WITHIN = 2.0  # seconds a client has to take its goodbye
 REKEY_BYTES = 1 << 30
 
@@ -45,7 +49,7 @@ KEX_ALGS = [
 
 @dataclass(frozen=True, slots=True)
 class SshLimits:
-    """Times in seconds; see docs/reference/settings.md."""
+    """Times in seconds, sizes in octets; see docs/reference/settings.md."""
 
     login_timeout: float = 30.0
     keepalive_interval: float = 10.0
@@ -54,6 +58,11 @@ class SshLimits:
     channel_open_timeout: float = 10.0
     max_unauthenticated: int = 500
     max_sessions: int = 10
+    ciphers: tuple[bytes, ...] = ()
+    lean: bool = True
+    channel_memory: int = 64 << 20  # octets
+    backlog: int = 4096  # connections
+    socket_buffer: int = 0  # octets; 0 for the system's choice
 
 
 class SshListener:
@@ -92,20 +101,36 @@ class SshListener:
         loop = asyncio.get_running_loop()
         options = await self._options()
 
-        def accept() -> Connection:
-            connection = Connection(loop, options)
-            connection.keepalive_interval = self._limits.keepalive_interval
-            connection.keepalive_count_max = self._limits.keepalive_count_max
-            connection.probe_timeout = self._limits.probe_timeout
-            connection.channel_timeout = self._limits.channel_open_timeout
-            return connection
+        lean = takes_lean_path(self._limits.lean)
+        self._metrics.packet_path(lean)
+
+        def accept() -> asyncio.BaseProtocol:
+            if lean:
+                return LeanSocket(self._limited(LeanConnection(loop, options)))
+            return self._limited(Connection(loop, options))
 
         host, port = self._address
+        limits = self._limits
         try:
-            self._server = await loop.create_server(accept, host or None, port, backlog=BACKLOG)
+            self._server = await loop.create_server(
+                accept, host or None, port, backlog=limits.backlog, start_serving=False
+            )
+            for sock in self._server.sockets if limits.socket_buffer else ():
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, limits.socket_buffer)  # accepted ones inherit it
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, limits.socket_buffer)
+            await self._server.start_serving()
         except OSError as error:
             raise ListenerFailed(f"cannot listen for SSH on port {port}: {error.strerror or error}") from None
         return self
+
+    def _limited(self, connection: _C) -> _C:
+        connection.keepalive_interval = self._limits.keepalive_interval
+        connection.keepalive_count_max = self._limits.keepalive_count_max
+        connection.probe_timeout = self._limits.probe_timeout
+        connection.channel_timeout = self._limits.channel_open_timeout
+        connection.channel_memory = self._limits.channel_memory
+        connection.fixed_ciphers = self._limits.ciphers
+        return connection
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -140,6 +165,7 @@ class SshListener:
             config=[],
             server_factory=self._new_owner,
             server_host_keys=[key],
+            encryption_algs=[alg.decode() for alg in EVERY],
             kex_algs=[alg for alg in KEX_ALGS if alg in supported],
             compression_algs=None,
             gss_host=None,

@@ -99,7 +99,8 @@ class Owner(asyncssh.SSHServer):
         self._metrics.login("accepted")
         self._metrics.client_connected(str(self.client.id))
         self.log = self.log.bind(client_id=str(self.client.id), user=self.client.user)
-        self.log.info("client.connected", version=str(self.connection.get_extra_info("client_version", "")))
+        told = self.connection.get_extra_info
+        self.log.info("client.connected", version=str(told("client_version", "")), cipher=str(told("send_cipher", "")))
 
     # forwards
 
