@@ -119,9 +119,11 @@ class Rig:
 
     # visitors
 
-    async def connect(self) -> Visit:
-        """Open a visitor's connection."""
-        visit = Visit(*await asyncio.open_connection("127.0.0.1", self.http.port, limit=1 << 22))
+    async def connect(self, address: str = "127.0.0.1") -> Visit:
+        """Open a visitor's connection from ``address``, one of this machine's."""
+        visit = Visit(
+            *await asyncio.open_connection("127.0.0.1", self.http.port, limit=1 << 22, local_addr=(address, 0))
+        )
         self._visits.append(visit)
         return visit
 

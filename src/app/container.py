@@ -50,6 +50,7 @@ def _relay_limits(settings: Settings) -> Limits:
         response_timeout=settings.response_timeout,
         idle_timeout=settings.idle_timeout,
         max_channels=settings.max_channels,
+        max_channels_per_client=settings.max_channels_per_client,
         queue_length=settings.queue_length,
         queue_timeout=settings.queue_timeout,
         pool_idle_timeout=settings.pool_idle_timeout,

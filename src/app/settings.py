@@ -168,8 +168,11 @@ class Settings:
     idle_timeout: float = _seconds(
         3600, "time a begun answer or an upgraded connection may stand still", 1, 7 * 86400.0
     )
-    max_channels: int = _count(128, "requests under way at once on one tunnel", 1, 10_000)
-    queue_length: int = _count(256, "requests waiting on one tunnel for their turn", 0, 100_000)
+    max_channels: int = _count(512, "requests under way at once on one tunnel; a visitor alone has half", 1, 10_000)
+    max_channels_per_client: int = _count(
+        768, "requests under way at once on all tunnels of one SSH connection; a visitor alone has half", 1, 10_000
+    )
+    queue_length: int = _count(2048, "requests waiting on one tunnel; a visitor alone has half", 0, 100_000)
     queue_timeout: float = _seconds(10, "time a request may wait for its turn")
     pool_idle_timeout: float = _seconds(30, "time an unused channel is kept")
     max_visitors: int = _count(10_000, "visitors' connections")

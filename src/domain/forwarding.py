@@ -47,6 +47,17 @@ def is_disguised(name: bytes) -> bool:
     return b"_" in name and name.replace(b"_", b"-") in _MATTERS
 
 
+def asked_by(told: list[Field]) -> str:
+    """Return the visitor's address as a trusted proxy tells it: whom it took the request from, its last word on it.
+
+    Empty if it does not tell; what it tells need not be an address.
+    """
+    for name, value in reversed(told):
+        if name == b"x-forwarded-for":
+            return value.rpartition(b",")[2].strip(b" \t").decode("latin-1")
+    return ""
+
+
 def visitor_fields(peer: bytes, scheme: bytes, host: bytes, told: list[Field] | None = None) -> bytes:
     """Return the lines, each ended by CR LF, that tell a service who its visitor is.
 

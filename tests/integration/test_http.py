@@ -421,14 +421,14 @@ async def test_beyond_its_channels_a_tunnel_queues_and_then_refuses(make_rig: Ca
             writer.write(plain(b"done"))
 
     async with (
-        make_rig(max_channels=2, queue_length=1) as rig,
+        make_rig(max_channels=4, queue_length=2) as rig,
         Service(slow) as service,
         rig.tunnel(service.port) as host,
     ):
         asked = [asyncio.create_task(rig.get(host)) for _ in range(3)]
         await until(lambda: service.connections == 2)
         relay = rig.container.relay()
-        await until(lambda: sum(len(pool._queue) for pool in relay._pools.values()) == 1)
+        await until(lambda: sum(pool.waiting for pool in relay._pools.values()) == 1)
 
         refused = await rig.get(host)
         release.set()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import lru_cache
 
 from tunnel_server.domain.forwarding import HOP_BY_HOP, NOT_REMOVABLE, VISITOR_FIELDS, Field, is_disguised
 
@@ -24,7 +25,6 @@ _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([\t\x20-\x7e\x
 _FIELD = re.compile(rb"(?m)^((" + _TOKEN + rb"):([\t\x20-\x7e\x80-\xff]*+)\r\n)")
 _HOST = re.compile(rb"(?:[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#@]*)(.*)", re.DOTALL)
-_LENGTH = re.compile(rb"[0-9]{1,18}")
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 
 _UPGRADES = frozenset({b"websocket", b"tcp"})
@@ -109,7 +109,7 @@ def parse_request(head: bytes, max_fields: int) -> RequestHead:
     hosts: list[bytes] = []
     lengths: list[bytes] = []
     codings: list[bytes] = []
-    connection: list[bytes] = []
+    connection = _NO_OPTIONS
     upgrade = accept = b""
     takes_trailers = expects = False
     lines: list[bytes] = []
@@ -126,7 +126,7 @@ def parse_request(head: bytes, max_fields: int) -> RequestHead:
             accept += b"," + value
             lines.append(whole)
         elif kind is _Field.CONNECTION:
-            connection += _tokens(value)
+            connection = connection | _options(value) if connection else _options(value)
         elif kind is _Field.LENGTH:
             lengths.append(value.strip(b" \t"))
         elif kind is _Field.TRANSFER_ENCODING:
@@ -134,7 +134,7 @@ def parse_request(head: bytes, max_fields: int) -> RequestHead:
         elif kind is _Field.UPGRADE:
             upgrade = value.strip(b" \t")
         elif kind is _Field.TE:
-            takes_trailers = b"trailers" in _tokens(value)
+            takes_trailers = b"trailers" in _options(value)
         elif kind is _Field.EXPECT:
             expects = True
             lines.append(whole)
@@ -146,7 +146,7 @@ def parse_request(head: bytes, max_fields: int) -> RequestHead:
     if codings and not modern:
         raise BadMessage("Transfer-Encoding in an HTTP/1.0 request")
     if expects and not modern:  # RFC 9110 §10.1.1: to be ignored, and the service hears HTTP/1.1
-        lines = _without(lines, [b"expect"])
+        lines = _without(lines, frozenset([b"expect"]))
     host, path = _target(method, target, hosts, modern)
     if connection:
         lines = _without(lines, connection)
@@ -173,7 +173,7 @@ def parse_response(head: bytes, max_fields: int) -> ResponseHead:
     minor, status, reason = line.groups()
     lengths: list[bytes] = []
     codings: list[bytes] = []
-    connection: list[bytes] = []
+    connection = _NO_OPTIONS
     upgrade = b""
     lines: list[bytes] = []
     kinds = _ANSWER_KINDS
@@ -184,7 +184,7 @@ def parse_response(head: bytes, max_fields: int) -> ResponseHead:
         elif kind is _Field.LENGTH:
             lengths.append(value.strip(b" \t"))
         elif kind is _Field.CONNECTION:
-            connection += _tokens(value)
+            connection = connection | _options(value) if connection else _options(value)
         elif kind is _Field.TRANSFER_ENCODING:
             codings.append(value.strip(b" \t"))
         elif kind is _Field.UPGRADE:
@@ -242,11 +242,22 @@ def _fields(head: bytes, start: int, max_fields: int) -> list[tuple[bytes, bytes
     return found
 
 
-def _tokens(value: bytes) -> list[bytes]:
-    return [token.strip(b" \t") for token in value.lower().split(b",")]
+_NO_OPTIONS: frozenset[bytes] = frozenset()
 
 
-def _keep_alive(modern: bool, connection: list[bytes]) -> bool:
+def _options(value: bytes) -> frozenset[bytes]:
+    """Return the words of a list field, in lower case."""
+    return _remembered_options(value) if len(value) <= 64 else _split_options(value)
+
+
+def _split_options(value: bytes) -> frozenset[bytes]:
+    return frozenset(word.strip(b" \t") for word in value.lower().split(b","))
+
+
+_remembered_options = lru_cache(256)(_split_options)  # nearly all messages have one of a few
+
+
+def _keep_alive(modern: bool, connection: frozenset[bytes]) -> bool:
     if not connection:
         return modern
     return b"close" not in connection and (modern or b"keep-alive" in connection)
@@ -255,10 +266,10 @@ def _keep_alive(modern: bool, connection: list[bytes]) -> bool:
 _NAMES_NOTHING = NOT_REMOVABLE | {b"close", b"keep-alive", b"upgrade", b""}
 
 
-def _without(lines: list[bytes], connection: list[bytes]) -> list[bytes]:
-    if _NAMES_NOTHING.issuperset(connection):  # as nearly always
+def _without(lines: list[bytes], connection: frozenset[bytes]) -> list[bytes]:
+    named = connection - _NAMES_NOTHING
+    if not named:  # as nearly always
         return lines
-    named = set(connection) - _NAMES_NOTHING
     return [line for line in lines if line.partition(b":")[0].lower() not in named]
 
 
@@ -272,7 +283,7 @@ def _length(lengths: list[bytes], codings: list[bytes]) -> int:
         return CHUNKED
     if len(lengths) > 1:
         raise BadMessage("several Content-Length fields")
-    if _LENGTH.fullmatch(lengths[0]) is None:
+    if not lengths[0].isdigit() or len(lengths[0]) > 18:
         raise BadMessage("malformed Content-Length")
     return int(lengths[0])
 

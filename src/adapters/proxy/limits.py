@@ -17,8 +17,9 @@ class Limits:
     body_timeout: float = 60.0
     response_timeout: float = 600.0
     idle_timeout: float = 3600.0
-    max_channels: int = 128
-    queue_length: int = 256
+    max_channels: int = 512
+    max_channels_per_client: int = 768
+    queue_length: int = 2048
     queue_timeout: float = 10.0
     pool_idle_timeout: float = 30.0
     max_visitors: int = 10_000

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from tunnel_server.adapters.proxy.relay import Relay
 
 
+# Probing the visitor's host: one that vanished without a word is noticed within about 90 s.
+KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_COUNT = 30, 15, 4
+
+
 class HttpListener:
     """Listens while entered; leaving lets requests in flight finish for ``grace`` seconds.
 
@@ -45,9 +49,8 @@ class HttpListener:
             self._server = await loop.create_server(
                 lambda: Visitor(relay), host or None, port, backlog=limits.backlog, start_serving=False
             )
-            for sock in self._server.sockets if limits.socket_buffer else ():
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, limits.socket_buffer)  # accepted ones inherit it
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, limits.socket_buffer)
+            for sock in self._server.sockets:
+                _set_options(sock, limits.socket_buffer)
             await self._server.start_serving()
         except OSError as error:
             raise ListenerFailed(f"cannot listen for HTTP on port {port}: {error.strerror or error}") from None
@@ -69,3 +72,15 @@ class HttpListener:
         """Close the port; connections stay."""
         if self._server is not None:
             self._server.close()
+
+
+def _set_options(sock: socket.socket, buffer: int) -> None:
+    """Set a listening socket's options, which those accepted from it inherit: no call for each of them."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if hasattr(socket, "TCP_KEEPIDLE"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_COUNT)
+    if buffer:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)

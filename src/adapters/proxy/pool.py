@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from tunnel_server.adapters.proxy.upstream import Upstream
 from tunnel_server.domain.errors import ChannelRefused
+from tunnel_server.domain.share import Share
 
 if TYPE_CHECKING:
     from tunnel_server.adapters.proxy.limits import Limits
@@ -21,7 +22,9 @@ FRESH = 2.0  # seconds
 
 
 class Waiter(Protocol):
-    """A request that waits for a channel."""
+    """A request that waits for a channel; ``visitor`` is who asks, as :mod:`tunnel_server.domain.share` has it."""
+
+    visitor: str
 
     def channel_coming(self) -> None:
         """Learn that a channel is being opened; one of the next two follows."""
@@ -34,9 +37,15 @@ class Waiter(Protocol):
 
 
 class Pool:
-    """Hands out the channels of one tunnel, the one last used first."""
+    """Hands out the channels of one tunnel, the one last used first, and to each visitor its share of them.
 
-    def __init__(self, tunnel: Tunnel, limits: Limits, metrics: Metrics, tasks: set[asyncio.Task[None]]) -> None:
+    A visitor holds no more channels of the tunnel than are left, nor of its client's (``client_share``). Those
+    who wait are served in turn by visitor, so that one who asks for much waits behind itself only.
+    """
+
+    def __init__(
+        self, tunnel: Tunnel, limits: Limits, metrics: Metrics, tasks: set[asyncio.Task[None]], client_share: Share
+    ) -> None:
         self.tunnel = tunnel
         self.client_id = str(tunnel.client.id)
         self._limits = limits
@@ -44,92 +53,147 @@ class Pool:
         self._tasks = tasks
         self._loop = asyncio.get_running_loop()
         self._idle: list[Upstream] = []
-        self._queue: deque[tuple[Waiter, float]] = deque()
+        self._share = Share(limits.max_channels)
+        self._client_share = client_share
+        self._queues: dict[str, deque[tuple[Waiter, float]]] = {}  # by visitor, whose turn it is first
+        self._queue_share = Share(limits.queue_length)
         self._open = 0
         self._closed = False
 
-    def take(self, replayable: bool) -> Upstream | None:
-        """Return an idle channel, if there is one that may be used."""
-        if not self._idle:
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for a channel."""
+        return sum(map(len, self._queues.values()))
+
+    def take(self, visitor: str, replayable: bool) -> Upstream | None:
+        """Return an idle channel, if there is one that ``visitor`` may use."""
+        if not self._idle or not self._allows(visitor):
             return None
         if not replayable and self._loop.time() - self._idle[-1].idle_since > FRESH:
             return None
-        return self._idle.pop()
+        return self._lend(self._idle.pop(), visitor)
 
     def request(self, waiter: Waiter) -> bool:
         """Get a new channel for ``waiter``, now or when one is free; false if too many wait already."""
-        if self._open >= self._limits.max_channels and self._idle:
-            self._idle[0].close()  # the oldest makes room
-        if self._open < self._limits.max_channels:
-            self._start(waiter)
-            return True
-        if len(self._queue) >= self._limits.queue_length:
+        visitor = waiter.visitor
+        if self._allows(visitor):
+            if self._open >= self._limits.max_channels and self._idle:
+                self._idle[0].close()  # the oldest makes room
+            if self._open < self._limits.max_channels:
+                self._start(waiter)
+                return True
+        if not self._queue_share.allows(visitor):
             return False
-        self._queue.append((waiter, self._loop.time()))
+        self._queue_share.take(visitor)
+        self._queues.setdefault(visitor, deque()).append((waiter, self._loop.time()))
         return True
 
     def withdraw(self, waiter: Waiter) -> None:
         """Forget ``waiter`` if it still queues."""
-        for entry in self._queue:
+        queue = self._queues.get(waiter.visitor, ())
+        for entry in queue:
             if entry[0] is waiter:
-                self._queue.remove(entry)
+                self._unqueue(waiter.visitor, entry)
                 return
 
     def release(self, upstream: Upstream) -> None:
         """Take back a channel whose exchange ended cleanly on both sides."""
+        self._returned(upstream)
         if self._closed:
             upstream.close()
-        elif self._queue:
-            self._next().channel_ready(upstream)
-        else:
-            upstream.idle_since = self._loop.time()
-            self._idle.append(upstream)
+            return
+        upstream.idle_since = self._loop.time()
+        self._idle.append(upstream)
+        if self._queues:
+            self._serve_queue()
 
     def lost(self, upstream: Upstream) -> None:
         """A channel is gone; whoever waits may have another."""
         self._open -= 1
         self._metrics.channel_closed()
+        self._returned(upstream)
         if upstream in self._idle:
             self._idle.remove(upstream)
-        if self._queue and not self._closed:
-            self._start(self._next())
+        if self._queues:
+            self._serve_queue()
 
     def reap(self, now: float) -> None:
-        """Close the channels that have been idle for too long."""
+        """Close the channels that have been idle for too long; serve whom another tunnel's end made room for."""
         oldest_allowed = now - self._limits.pool_idle_timeout
         for upstream in [idle for idle in self._idle if idle.idle_since < oldest_allowed]:
             upstream.close()
+        if self._queues:
+            self._serve_queue()
 
     def close(self) -> None:
         """The tunnel is closed: idle channels go, those in use finish, waiters are told."""
         self._closed = True
         for upstream in list(self._idle):
             upstream.close()
-        while self._queue:
-            self._queue.popleft()[0].channel_failed("the tunnel was closed")
+        while self._queues:
+            visitor, queue = next(iter(self._queues.items()))
+            waiter = queue[0][0]
+            self._unqueue(visitor, queue[0])
+            waiter.channel_failed("the tunnel was closed")
 
-    def _next(self) -> Waiter:
-        waiter, since = self._queue.popleft()
-        self._metrics.queue_waited(self._loop.time() - since)
-        return waiter
+    def _allows(self, visitor: str) -> bool:
+        return self._share.allows(visitor) and self._client_share.allows(visitor)
+
+    def _lend(self, upstream: Upstream, visitor: str) -> Upstream:
+        self._share.take(visitor)
+        self._client_share.take(visitor)
+        upstream.lent_to = visitor
+        return upstream
+
+    def _returned(self, upstream: Upstream) -> None:
+        visitor = upstream.lent_to
+        if visitor is not None:
+            upstream.lent_to = None
+            self._share.give_back(visitor)
+            self._client_share.give_back(visitor)
+
+    def _serve_queue(self) -> None:
+        """Give what is free to those who wait, a visitor after the other."""
+        while not self._closed and (self._idle or self._open < self._limits.max_channels):
+            visitor = next((visitor for visitor in self._queues if self._allows(visitor)), None)
+            if visitor is None:
+                return
+            waiter, since = entry = self._queues[visitor][0]
+            self._unqueue(visitor, entry)
+            if visitor in self._queues:  # and has more that wait: behind all others
+                self._queues[visitor] = self._queues.pop(visitor)
+            self._metrics.queue_waited(self._loop.time() - since)
+            if self._idle:
+                waiter.channel_ready(self._lend(self._idle.pop(), visitor))
+            else:
+                self._start(waiter)
+
+    def _unqueue(self, visitor: str, entry: tuple[Waiter, float]) -> None:
+        queue = self._queues[visitor]
+        queue.remove(entry)
+        self._queue_share.give_back(visitor)
+        if not queue:
+            del self._queues[visitor]
 
     def _start(self, waiter: Waiter) -> None:
         self._open += 1
+        upstream = self._lend(Upstream(self), waiter.visitor)
         waiter.channel_coming()
-        task = self._loop.create_task(self._connect(waiter))
+        task = self._loop.create_task(self._connect(waiter, upstream))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _connect(self, waiter: Waiter) -> None:
+    async def _connect(self, waiter: Waiter, upstream: Upstream) -> None:
         started = perf_counter()
-        upstream = Upstream(self)
         try:
             channel = await self.tunnel.transport.open_channel(self.tunnel.request.text, upstream)
-        except ChannelRefused as error:
+        except BaseException as error:
             self._open -= 1
+            self._returned(upstream)
+            if not isinstance(error, ChannelRefused):
+                raise
             waiter.channel_failed(str(error))
-            if self._queue and not self._closed:
-                self._start(self._next())
+            self._serve_queue()
             return
         self._metrics.channel_opened(perf_counter() - started)
         upstream.attach(channel)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections import Counter
 from ipaddress import ip_address
 from time import perf_counter
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import structlog
 
@@ -17,6 +17,7 @@ from tunnel_server.adapters.proxy.visitor import Phase
 from tunnel_server.domain.access import Refuse, decide
 from tunnel_server.domain.ports import TunnelEvents
 from tunnel_server.domain.routing import ToControl
+from tunnel_server.domain.share import Share, one_visitor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from tunnel_server.adapters.proxy.visitor import Visitor
     from tunnel_server.domain.metrics import Metrics, Outcome
     from tunnel_server.domain.naming import BaseUrl
+    from tunnel_server.domain.ports import Transport
     from tunnel_server.domain.registry import TunnelRegistry
     from tunnel_server.domain.routing import Router
     from tunnel_server.domain.tunnel import Tunnel
@@ -33,9 +35,6 @@ if TYPE_CHECKING:
 SWEEP = 0.5  # seconds between looks at the time limits
 DRAIN_LOOK = 0.02  # seconds between looks at the requests in flight, during a stop
 REMEMBERED = 10_000  # labels of closed tunnels, so that a page can say "gone" and not "unknown"; hosts
-
-# Probing the visitor's host: one that vanished without a word is noticed within about 90 s.
-KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_COUNT = 30, 15, 4
 
 # a tunnel's channels, the path to ask it for, and the path its cookies are confined to if it is served by path
 Found = tuple[Pool, bytes, bytes]
@@ -70,6 +69,7 @@ class Relay(TunnelEvents):
         self._visitors: dict[Visitor, str] = {}  # and their addresses
         self._per_address: Counter[str] = Counter()
         self._pools: dict[Tunnel, Pool] = {}
+        self._client_shares: WeakKeyDictionary[Transport, Share] = WeakKeyDictionary()
         self._gone: dict[str, None] = {}
         self._labels: dict[bytes, str] = {}  # by the Host fields of tunnels, as they were sent
         self._tasks: set[asyncio.Task[None]] = set()
@@ -93,7 +93,7 @@ class Relay(TunnelEvents):
     def arrived(self, visitor: Visitor) -> bool:
         """Count a visitor in; false if the server is full and nobody has more than one connection."""
         peer = visitor.transport.get_extra_info("peername")
-        address = str(peer[0]) if isinstance(peer, tuple) else "unknown"
+        address = one_visitor(str(peer[0])) if isinstance(peer, tuple) else "unknown"
         if len(self._visitors) >= self.limits.max_visitors and not self._make_room():
             return False
         self._visitors[visitor] = address
@@ -123,13 +123,6 @@ class Relay(TunnelEvents):
 
     def introduce(self, transport: asyncio.Transport) -> tuple[bytes, bool]:
         """Return the peer's address, and whether it is a proxy whose word on the visitor counts."""
-        sock = transport.get_extra_info("socket")
-        if sock is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            if hasattr(socket, "TCP_KEEPIDLE"):
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_COUNT)
         peer = transport.get_extra_info("peername")
         if not isinstance(peer, tuple):
             return b"unknown", False
@@ -166,8 +159,14 @@ class Relay(TunnelEvents):
             return answers.refused(decision.status, decision.reason)
         pool = self._pools.get(tunnel)
         if pool is None:
-            pool = self._pools[tunnel] = Pool(tunnel, self.limits, self._metrics, self._tasks)
+            pool = self._pools[tunnel] = self._new_pool(tunnel)
         return pool, path, prefix
+
+    def _new_pool(self, tunnel: Tunnel) -> Pool:
+        share = self._client_shares.get(tunnel.transport)
+        if share is None:
+            share = self._client_shares[tunnel.transport] = Share(self.limits.max_channels_per_client)
+        return Pool(tunnel, self.limits, self._metrics, self._tasks, share)
 
     def _remember(self, host: bytes, label: str) -> None:
         """Note that ``host`` is that of a tunnel whatever the path is, which saves the next request the routing."""

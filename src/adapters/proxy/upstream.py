@@ -7,8 +7,8 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from tunnel_server.adapters.proxy.body import BodyReader, body_reader
-from tunnel_server.adapters.proxy.head import END, BadMessage, RequestHead, parse_response
-from tunnel_server.adapters.proxy.write import Framing, body_length, ends_with_connection, framing
+from tunnel_server.adapters.proxy.head import END, UNTIL_CLOSE, BadMessage, RequestHead, parse_response
+from tunnel_server.adapters.proxy.write import Framing, framing
 from tunnel_server.domain.ports import Channel, ChannelReceiver
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class Upstream(ChannelReceiver):
         "_visitor",
         "channel",
         "idle_since",
+        "lent_to",
         "writing_paused",
     )
 
@@ -65,6 +66,7 @@ class Upstream(ChannelReceiver):
         self._buffer = b""
         self._body: BodyReader | None = None
         self.idle_since = 0.0
+        self.lent_to: str | None = None  # the visitor whose share it counts to
         self.writing_paused = False
 
     def attach(self, channel: Channel) -> None:
@@ -130,7 +132,7 @@ class Upstream(ChannelReceiver):
             case _In.BODY | _In.HEAD:
                 visitor = self._visitor
                 assert visitor is not None
-                visitor.cork()
+                visitor.corked = True
                 if self._in is _In.BODY:
                     self._read_body(data, 0)
                 else:
@@ -207,12 +209,12 @@ class Upstream(ChannelReceiver):
                         raise BadMessage("too many interim answers")
                     visitor.interim(head)
                     continue
-                how = framing(self._request, head)
+                how, length = framing(self._request, head)
                 self._how = how
-                self._until_close = ends_with_connection(head, how)
+                self._until_close = length == UNTIL_CLOSE
                 # Some apps send a body after HEAD, too late to be told from the next answer.
                 self._keep_alive = head.keep_alive and not self._until_close and self._request.method != b"HEAD"
-                self._body = body_reader(body_length(how, head))
+                self._body = body_reader(length)
                 self._in = _In.BODY
                 visitor.answered(head, how)
         except BadMessage as error:

@@ -26,8 +26,9 @@ from tunnel_server.adapters.proxy.head import (
     parse_request,
 )
 from tunnel_server.adapters.proxy.write import Framing, interim_bytes, request_bytes, response_bytes, switching_bytes
-from tunnel_server.domain.forwarding import visitor_fields
+from tunnel_server.domain.forwarding import asked_by, visitor_fields
 from tunnel_server.domain.metrics import Outcome
+from tunnel_server.domain.share import one_visitor
 
 if TYPE_CHECKING:
     from tunnel_server.adapters.proxy.pool import Pool
@@ -65,7 +66,7 @@ class Visitor(asyncio.Protocol):
     def __init__(self, relay: Relay) -> None:
         self._relay = relay
         self._limits = relay.limits
-        self._corked = False
+        self.corked = False  # what is written waits for `uncork`: head and body in one system call, not two
         self._out: list[bytes] = []
         self._loop = relay.loop
         self.phase = Phase.HEAD
@@ -104,6 +105,8 @@ class Visitor(asyncio.Protocol):
             return
         self.transport.set_write_buffer_limits(high=WRITE_BUFFER)
         self._peer, self._trusted = self._relay.introduce(self.transport)
+        self._address = self._peer.decode()
+        self.visitor = one_visitor(self._address)
         self.deadline = self._loop.time() + self._limits.head_timeout
 
     def data_received(self, data: bytes) -> None:
@@ -219,7 +222,9 @@ class Visitor(asyncio.Protocol):
         self._pool = pool
         self._client_id = pool.client_id
         self._sent = request_bytes(request, path, self._about_visitor(request))
-        upstream = pool.take(self._replayable())
+        if self._trusted:
+            self.visitor = one_visitor(asked_by(request.told) or self._address)
+        upstream = pool.take(self.visitor, self._replayable())
         self._fresh_channel = upstream is None
         if upstream is not None:
             self.channel_ready(upstream)
@@ -445,18 +450,14 @@ class Visitor(asyncio.Protocol):
 
     def _write(self, data: bytes) -> None:
         self._bytes_out += len(data)
-        if self._corked:
+        if self.corked:
             self._out.append(data)
         else:
             self.transport.write(data)
 
-    def cork(self) -> None:
-        """Keep what is written until :meth:`uncork`: head and body in one system call, not two."""
-        self._corked = True
-
     def uncork(self) -> None:
         """Send what was kept."""
-        self._corked = False
+        self.corked = False
         out = self._out
         if out:
             self.transport.write(out[0] if len(out) == 1 else b"".join(out))
@@ -597,9 +598,9 @@ class Visitor(asyncio.Protocol):
     def access_line(self) -> dict[str, str]:
         """What the access log says of the request."""
         if not hasattr(self, "_request"):
-            return {"address": self._peer.decode()}
+            return {"address": self._address}
         return {
-            "address": self._peer.decode(),
+            "address": self._address,
             "method": self._request.method.decode(),
             "host": self._request.host.decode(),
             "path": self._request.path.decode("latin-1"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
-from tunnel_server.adapters.proxy.head import CHUNKED, UNTIL_CLOSE, RequestHead, ResponseHead
+from tunnel_server.adapters.proxy.head import CHUNKED, RequestHead, ResponseHead
 from tunnel_server.domain.forwarding import confined_cookie
 
 
@@ -32,13 +32,16 @@ def request_bytes(head: RequestHead, path: bytes, visitor: bytes) -> bytes:
     return b"".join(lines)
 
 
-def framing(request: RequestHead, answer: ResponseHead) -> Framing:
-    """Return how ``answer`` ends for the visitor of ``request`` (RFC 9112 §6.3)."""
-    if request.method == b"HEAD" or answer.status in (204, 304):
-        return Framing.NONE
+def framing(request: RequestHead, answer: ResponseHead) -> tuple[Framing, int]:
+    """Return how ``answer`` ends for the visitor of ``request``, and the length to read of it (RFC 9112 §6.3).
+
+    That length is 0 where no body comes, whatever the head says.
+    """
+    if request.method == b"HEAD" or answer.status == 304 or answer.status == 204:
+        return Framing.NONE, 0
     if answer.length >= 0:
-        return Framing.LENGTH if answer.length else Framing.NONE
-    return Framing.CHUNKED if request.minor else Framing.CLOSE
+        return (Framing.LENGTH if answer.length else Framing.NONE), answer.length
+    return (Framing.CHUNKED if request.minor else Framing.CLOSE), answer.length
 
 
 def response_bytes(
@@ -71,16 +74,6 @@ def switching_bytes(answer: ResponseHead) -> bytes:
         b"".join(answer.lines),
         answer.upgrade,
     )
-
-
-def body_length(how: Framing, answer: ResponseHead) -> int:
-    """Return the length to read of the service's answer: 0 where none comes, whatever its head says."""
-    return 0 if how is Framing.NONE else answer.length
-
-
-def ends_with_connection(answer: ResponseHead, how: Framing) -> bool:
-    """Tell whether the service's body ends only when its channel does."""
-    return how is not Framing.NONE and answer.length == UNTIL_CLOSE
 
 
 # Methods whose empty body is said with a length, as the visitor's agent would (RFC 9110 §8.6).

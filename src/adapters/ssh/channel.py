@@ -139,9 +139,10 @@ class UpstreamChannel(Channel, asyncssh.SSHUNIXSession[bytes]):
     # the receiver calls these
 
     def write(self, data: bytes) -> None:
-        assert self._channel is not None
-        if not self._channel.is_closing():
-            self._channel.write(data)
+        channel = self._channel
+        assert channel is not None
+        if channel._send_state == "open":
+            channel.write(data)
 
     def write_eof(self) -> None:
         assert self._channel is not None
