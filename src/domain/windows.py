@@ -11,6 +11,7 @@ from math import inf
 START = 256 * 1024  # bytes; small answers beside a download wait for about this much
 SMALLEST = 4 * 1024  # bytes a new channel gets when others hold nearly everything
 LARGEST = 8 * 1024 * 1024  # bytes; fills 100 MB/s at 80 ms
+LONG = 0.002  # seconds of a round trip from which on a window grows; below it the first one moves 130 MB/s
 _SHARE = 128  # a new channel gets at most this part of what is left, so that many more fit
 
 
@@ -49,7 +50,7 @@ class Windows:
         It doubles, as far as there is room, when so much comes in one round trip that the channel waits for
         leave to send; it halves when an eighth would do, as after idling. ``left`` is less than half of ``window``.
         """
-        if window < START or seconds <= 0 or self.round_trip == inf:
+        if window < START or seconds <= 0 or not LONG <= self.round_trip < inf:
             return window
         needed = (window - left) * self.round_trip / seconds  # bytes under way at this rate
         if needed > window / 2:
