@@ -62,9 +62,12 @@ class Connection(OfferingConnection, Transport):
         self._probing: asyncio.Task[bool] | None = None
         self._requests_seen = 0
         self._requests_settled = 0
-        self._settled = asyncio.Event()
+        self._settled: asyncio.Event | None = None  # from when somebody waits for it
 
     # identity
+
+    async def reload_config(self) -> None:
+        """Keep the options: asyncssh copies them for each client, since a file could name its user; there is none."""
 
     async def validate_public_key(self, username: str, key_data: bytes, msg: bytes, signature: bytes) -> bool:
         """Note the key whose signature was good, and no other: offering a key proves nothing."""
@@ -301,7 +304,8 @@ class Connection(OfferingConnection, Transport):
 
     def _report_global_response(self, result: bool | bytes) -> None:
         self._requests_settled += 1
-        self._settled.set()
+        if self._settled is not None:
+            self._settled.set()
         super()._report_global_response(result)
 
     def _service_next_global_request(self) -> None:
@@ -321,12 +325,14 @@ class Connection(OfferingConnection, Transport):
         """Return once every global request that has arrived so far is answered, or the connection is gone."""
         target = self._requests_seen
         while self._requests_settled < target and not self.closed:
-            self._settled.clear()
+            if self._settled is None or self._settled.is_set():
+                self._settled = asyncio.Event()
             await self._settled.wait()
 
     def _cleanup(self, exc: Exception | None) -> None:
         super()._cleanup(exc)
-        self._settled.set()
+        if self._settled is not None:
+            self._settled.set()
 
     def _process_streamlocal_forward_at_openssh_dot_com_global_request(self, packet: SSHPacket) -> None:
         path = _only_string(packet)

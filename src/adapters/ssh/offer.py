@@ -34,7 +34,7 @@ class OfferingConnection(SSHServerConnection):
     def _send_kexinit(self) -> None:
         if self.fixed_ciphers:
             self._enc_algs = list(self.fixed_ciphers)
-        elif not self._client_kexinit and self._patience is None:
+        elif not self._session_id and not self._client_kexinit and self._patience is None:
             self._patience = self._loop.call_later(PATIENCE, self._begin)
             return
         self._impatient()
@@ -57,6 +57,10 @@ class OfferingConnection(SSHServerConnection):
             self._enc_algs = offer(*_listed_ciphers(packet.get_full_payload()))
         self._impatient()
         return super()._process_kexinit(pkttype, pktid, packet)
+
+    def send_newkeys(self, k: bytes, h: bytes) -> None:
+        super().send_newkeys(k, h)
+        self._client_kexinit = self._server_kexinit = b""  # 3 KiB that each client would hold until the next exchange
 
     def _cleanup(self, exc: Exception | None) -> None:
         self._impatient()

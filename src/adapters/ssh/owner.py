@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING
 
 import asyncssh
@@ -42,7 +41,7 @@ class Owner(asyncssh.SSHServer):
         self._metrics = metrics
         self._max_sessions = max_sessions
         self._lobby = lobby
-        self._refusals: deque[str] = deque(maxlen=MAX_REMEMBERED)
+        self._refusals: list[str] = []
         self._sessions: list[Session] = []
         self._by_request: dict[str, Tunnel] = {}
         self.client: Client | None = None
@@ -162,7 +161,7 @@ class Owner(asyncssh.SSHServer):
         request, reason = _printable(request), _printable(reason)
         self.log.warning("tunnel.refused", request=request, code=code, reason=reason)
         line = f"forward {request} refused: {reason}"
-        self._refusals.append(line)
+        self._refusals = [*self._refusals[1 - MAX_REMEMBERED :], line]
         for session in self._sessions:
             session.complain(line)
         if not self._sessions and not self.connection.closed:
