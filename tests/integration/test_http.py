@@ -546,3 +546,21 @@ async def test_curl_uploads_with_expect_and_downloads(rig: Rig, tmp_path: Path, 
             assert await process.wait() == 0
 
     assert (tmp_path / "down").read_bytes() == (tmp_path / "up").read_bytes()
+
+
+async def test_a_head_and_the_body_that_came_with_it_go_to_the_service_in_one_packet(rig: Rig) -> None:
+    async def takes_three(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.readuntil(b"\r\n\r\nabc"):
+            writer.write(plain(b"taken"))
+
+    async with Service(takes_three) as service, rig.tunnel(service.port) as host:
+        visit = await rig.connect()
+        await visit.send("POST", "/", f"Host: {host}", "Content-Length: 3", body=b"abc")  # opens the channel
+        await visit.answer()
+        transport = next(iter(rig.registry._by_transport))
+        before = transport._send_seq
+
+        await visit.send("POST", "/", f"Host: {host}", "Content-Length: 3", body=b"abc")
+        answer = await visit.answer()
+
+        assert (answer.body, transport._send_seq - before) == (b"taken", 1)

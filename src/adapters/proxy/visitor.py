@@ -119,7 +119,7 @@ class Visitor(asyncio.Protocol):
                 self._bytes_in += len(data)
                 self._upstream.write(data)
             case Phase.EXCHANGE if not self._body.done and not self._buffer:
-                self._read_body(data, 0)
+                self._pass_on(data)
             case Phase.HEAD | Phase.WAITING | Phase.EXCHANGE:
                 self._hold(data)
             case Phase.LEAVING | Phase.GONE:
@@ -264,11 +264,13 @@ class Visitor(asyncio.Protocol):
         if upstream.writing_paused:
             self.hold_reading()
         self._set_exchange_deadline()
-        upstream.begin(self, self._request, self._sent)
-        if self._buffer and not self._body.done and self._upstream is upstream:
+        first = b""
+        if self._buffer and not self._body.done:  # what came with the head goes with it, too
             data, self._buffer = self._buffer, b""
             self._unhold_buffer()
-            self._read_body(data, 0)
+            first = self._unframed(data)
+        if self._upstream is upstream:  # and the body's beginning was none to refuse
+            upstream.begin(self, self._request, self._sent + first)
 
     def channel_failed(self, reason: str) -> None:
         if self.phase is Phase.WAITING:
@@ -276,22 +278,26 @@ class Visitor(asyncio.Protocol):
 
     # sending the request's body
 
-    def _read_body(self, data: bytes, start: int) -> None:
+    def _pass_on(self, data: bytes) -> None:
+        """Send the service more of the body."""
         upstream = self._upstream
-        assert upstream is not None
+        payload = self._unframed(data)
+        if payload and self._upstream is upstream is not None:
+            upstream.write(payload)
+
+    def _unframed(self, data: bytes) -> bytes:
+        """Read more of the body, and return it framed for the service; what is bad ends the exchange."""
         self.moved = True
         try:
-            payload, end = self._body.feed(data, start)
+            payload, end = self._body.feed(data, 0)
         except BadMessage as error:
             self._refuse(answers.bad_request(400, error.reason))
-            return
-        self._bytes_in += end - start
+            return b""
+        self._bytes_in += end
         if self._request.length == CHUNKED:
             payload = chunk(payload)
             if self._body.done:
                 payload += last_chunk(self._body.trailers)
-        if payload:
-            upstream.write(payload)
         if end < len(data):
             self._hold(data[end:])
         if self._body.done:
@@ -301,6 +307,7 @@ class Visitor(asyncio.Protocol):
             self._loop.call_soon(self._read_on)
         elif self._ended:
             self._abandon()
+        return payload
 
     def _read_on(self) -> None:
         """Go on with a body that came in too many chunks for one turn."""
@@ -308,7 +315,7 @@ class Visitor(asyncio.Protocol):
         if self.phase is Phase.EXCHANGE and not self._body.done and self._buffer:
             data, self._buffer = self._buffer, b""
             self._unhold_buffer()
-            self._read_body(data, 0)
+            self._pass_on(data)
 
     def _set_exchange_deadline(self) -> None:
         limits = self._limits

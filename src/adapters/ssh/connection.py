@@ -148,10 +148,10 @@ class Connection(OfferingConnection, Transport):
         if not self._waits_turn:
             self._handle(self._handle_received)
 
-    def _handle(self, packets: Callable[[], None]) -> None:
+    def _handle(self, packets: Callable[..., None], *received: memoryview) -> None:
         """Handle packets; a bad one ends the connection."""
         try:
-            packets()
+            packets(*received)
         except asyncssh.DisconnectError as error:
             self._send_disconnect(error.code, error.reason, error.lang)
             self._force_close(error)

@@ -95,7 +95,7 @@ class LeanConnection(Connection):
         kept = self._kept
         if kept == len(self._inpbuf) and not self._waits_turn and self._is_lean():
             self._inpbuf = b""
-            self._handle(lambda: self._walk(_received[: kept + count]))
+            self._handle(self._walk, _received[: kept + count])
             self._heard()
         else:
             self.data_received(bytes(_received[kept : kept + count]))
