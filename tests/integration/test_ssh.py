@@ -20,6 +20,7 @@ from rig import LIMIT, Rig, Service, answering, plain, until
 
 from tunnel_server.adapters.proxy.upstream import Upstream
 from tunnel_server.adapters.ssh import connection
+from tunnel_server.adapters.ssh.connection import MAX_UNHANDLED, Connection
 from tunnel_server.adapters.ssh.session import READ_WITHIN
 
 FORWARD = b"streamlocal-forward@openssh.com"
@@ -378,3 +379,39 @@ async def test_a_client_that_asks_and_never_listens_is_not_listened_to(
         assert server_side._transport.get_write_buffer_size() < 1024 * 1024
         client.abort()
         await until(lambda: server_side.closed)
+
+
+async def test_what_follows_a_packet_that_takes_long_waits_in_the_clients_socket(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = asyncio.Event()
+    served: list[Connection] = []
+
+    async def slow(self: Connection) -> None:
+        served.append(self)
+        await gate.wait()
+
+    class Floods(asyncssh.SSHClient):
+        def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
+            self.connection = conn
+
+    monkeypatch.setattr(Connection, "reload_config", slow)  # which the first authentication request waits for
+    client = Floods()
+    connecting = asyncio.create_task(enter(rig.client(client_factory=lambda: client)))
+    await until(lambda: served)
+    transport = client.connection._transport
+    assert transport is not None
+
+    transport.write(bytes(32 << 20))
+    await until(lambda: served[0]._overfull)
+
+    assert len(served[0]._inpbuf) <= MAX_UNHANDLED + (256 << 10)
+    gate.set()
+    await until(lambda: served[0].closed)  # zeros are no packet
+    with pytest.raises((asyncssh.Error, OSError)):
+        await connecting
+
+
+async def enter(context: Any) -> None:
+    async with context:
+        pass

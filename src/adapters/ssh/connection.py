@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 SOCKET_BUFFER = 512 * 1024  # bytes waiting for one client's socket before its writers are paused
 UNREAD_LIMIT = 4 * 1024 * 1024  # bytes waiting for one client's socket before we read nothing more from it
+MAX_UNHANDLED = 1024 * 1024  # bytes received while a packet before them is still being worked on
 TURN = 0.002  # seconds one client's packets may keep the loop before others have their turn
 MAX_CHANNELS = 4096  # of one client, with those it has not closed yet
 CHANNEL_MEMORY = 64 * 1024 * 1024  # bytes all services of one client may send ahead of their visitors
@@ -58,6 +59,7 @@ class Connection(OfferingConnection, Transport):
         self._unanswered = 0
         self._held = False
         self._waits_turn = False
+        self._overfull = False
         self._serves_requests = False
         self._probing: asyncio.Task[bool] | None = None
         self._requests_seen = 0
@@ -145,8 +147,16 @@ class Connection(OfferingConnection, Transport):
 
     def _recv_data(self) -> None:
         """Handle the packets received, but only for a turn: one that sends tiny ones without end makes nobody wait."""
-        if not self._waits_turn:
-            self._handle(self._handle_received)
+        if self._waits_turn:
+            return
+        self._handle(self._handle_received)
+        # While asyncssh works on one packet, the others wait here, and the rest in the client's socket.
+        if (len(self._inpbuf) > MAX_UNHANDLED) != self._overfull and self._transport is not None:
+            self._overfull = not self._overfull
+            if self._overfull:
+                self._transport.pause_reading()
+            else:
+                self._listen_again()
 
     def _handle(self, packets: Callable[..., None], *received: memoryview) -> None:
         """Handle packets; a bad one ends the connection."""
@@ -179,7 +189,7 @@ class Connection(OfferingConnection, Transport):
 
     def _listen_again(self) -> None:
         """Read from the socket again, unless there is another reason not to."""
-        if not self._waits_turn and not self._held and self._transport is not None:
+        if not (self._waits_turn or self._held or self._overfull) and self._transport is not None:
             self._transport.resume_reading()
 
     def send_packet(self, pkttype: int, *args: bytes, handler: SSHPacketLogger | None = None) -> None:

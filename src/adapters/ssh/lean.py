@@ -68,7 +68,7 @@ class LeanConnection(Connection):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._kept = 0  # bytes of a cut packet that lie before those being received
+        self._reads_lean = False  # what is being read, which lies behind the packet that was cut before
         self._queued: list[bytes] = []
         self._queued_size = 0
 
@@ -85,20 +85,22 @@ class LeanConnection(Connection):
     def get_buffer(self) -> memoryview:
         """Return where the socket is to be read into, see :class:`LeanSocket`."""
         kept = self._inpbuf
-        self._kept = len(kept) if len(kept) <= MAX_KEPT else 0
-        if self._kept:
-            _received[: self._kept] = kept
-        return _received[self._kept : self._kept + READ_AT_ONCE]
+        self._reads_lean = self._is_lean() and not self._waits_turn and len(kept) <= MAX_KEPT
+        if not kept or not self._reads_lean:
+            return _received[:READ_AT_ONCE]
+        at = len(kept)
+        _received[:at] = kept
+        return _received[at : at + READ_AT_ONCE]
 
     def buffer_updated(self, count: int) -> None:
         """Handle the ``count`` bytes read there."""
-        kept = self._kept
-        if kept == len(self._inpbuf) and not self._waits_turn and self._is_lean():
+        if self._reads_lean:
+            received = _received[: len(self._inpbuf) + count]
             self._inpbuf = b""
-            self._handle(self._walk, _received[: kept + count])
+            self._handle(self._walk, received)
             self._heard()
         else:
-            self.data_received(bytes(_received[kept : kept + count]))
+            self.data_received(bytes(_received[:count]))
 
     def _handle_received(self) -> None:
         if self._is_lean():
