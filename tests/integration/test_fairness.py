@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from typing import Any
 
 from rig import Rig, Service, Visit, plain, until
+
+from tunnel_server.adapters.ssh.listener import UNSENT
 
 OTHER = "127.0.0.2"
 
@@ -148,3 +151,11 @@ async def test_small_requests_pass_a_download_that_stalls_and_one_that_runs(rig:
         reading.cancel()
 
         assert sorted(took)[25] < 0.25
+
+
+async def test_little_that_cannot_be_sent_yet_lies_in_the_kernel_before_a_small_request(rig: Rig) -> None:
+    async with rig.client():
+        owner = await until(lambda: next(iter(rig.ssh._lobby.owners), None))
+        sock = owner.connection.get_extra_info("socket")
+
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == UNSENT

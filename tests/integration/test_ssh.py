@@ -415,3 +415,26 @@ async def test_what_follows_a_packet_that_takes_long_waits_in_the_clients_socket
 async def enter(context: Any) -> None:
     async with context:
         pass
+
+
+async def test_a_session_of_one_byte_packets_is_refused(rig: Rig) -> None:
+    async with rig.client() as client:
+        with pytest.raises((asyncssh.Error, OSError)):
+            await client.run("hello", max_pktsize=1, check=True)
+
+        await until(lambda: not rig.ssh._lobby.owners)
+
+
+async def test_a_service_behind_one_byte_packets_is_not_asked(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def tiny(
+        self: asyncssh.SSHClientConnection, channel: int, other: int, window: int, size: int, *rest: bytes
+    ) -> None:
+        original(self, channel, other, window, 1, *rest)
+
+    async with Service(answering(plain(b"x"))) as service, rig.tunnel(service.port) as host:
+        original = asyncssh.SSHClientConnection.send_channel_open_confirmation
+        monkeypatch.setattr(asyncssh.SSHClientConnection, "send_channel_open_confirmation", tiny)
+
+        answer = await rig.get(host)
+
+        assert (answer.status, b"less than 1024 bytes" in answer.body) == (502, True)

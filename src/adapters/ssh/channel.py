@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 WRITE_BUFFER = 128 * 1024  # bytes a channel holds beyond its window before its receiver is paused
 PACKET = 32 * 1024  # bytes of data a client may send in one packet; OpenSSH sends no more anyway
+MIN_PACKET = 1024  # bytes a client has to take in one packet: one that takes a single byte would keep the loop busy
 _PIECE = 32 * 1024  # bytes up to which what a paused receiver is sent is put together
 
 log = structlog.get_logger()
@@ -135,6 +136,12 @@ class UpstreamChannel(Channel, asyncssh.SSHUNIXSession[bytes]):
         self._pauses -= 1
         if self._pauses == 0:
             self._receiver.resume_writing()
+
+    @property
+    def takes_tiny_packets(self) -> bool:
+        """Whether the client takes less in one packet than is good for others."""
+        assert self._channel is not None
+        return self._channel._send_pktsize < MIN_PACKET
 
     # the receiver calls these
 

@@ -16,7 +16,7 @@ import asyncssh
 from asyncssh.constants import MSG_GLOBAL_REQUEST, MSG_IGNORE
 from asyncssh.packet import PacketDecodeError, SSHPacket, SSHPacketLogger
 
-from tunnel_server.adapters.ssh.channel import PACKET, TunnelChannel, UpstreamChannel
+from tunnel_server.adapters.ssh.channel import MIN_PACKET, PACKET, TunnelChannel, UpstreamChannel
 from tunnel_server.adapters.ssh.offer import OfferingConnection
 from tunnel_server.domain.ciphers import AES_GCM, CHACHA20
 from tunnel_server.domain.errors import ChannelRefused
@@ -257,6 +257,9 @@ class Connection(OfferingConnection, Transport):
         except (asyncssh.Error, OSError) as error:
             raise ChannelRefused(f"the client refused a channel: {error}") from None
         self.windows.measured(self._loop.time() - asked_at)
+        if session.takes_tiny_packets:
+            session.abort()
+            raise ChannelRefused(f"the client takes packets of less than {MIN_PACKET} bytes only")
         return session
 
     def create_unix_channel(self, *args: Any, **kwargs: Any) -> TunnelChannel:

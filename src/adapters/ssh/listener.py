@@ -28,6 +28,7 @@ _C = TypeVar("_C", bound=Connection)
 
 STOPPING = "the server is stopping"
 LEAVE_WITHIN = 2.0  # seconds a client has to take its goodbye
+UNSENT = 128 * 1024  # bytes the kernel keeps that it cannot send yet; a small request waits behind them
 REKEY_BYTES = 1 << 30
 
 # RFC 4253 §4.2 allows no hyphen here. Node's ssh2, and so Preevy's agent, asks for streamlocal forwards only of
@@ -115,9 +116,8 @@ class SshListener:
             self._server = await loop.create_server(
                 accept, host or None, port, backlog=limits.backlog, start_serving=False
             )
-            for sock in self._server.sockets if limits.socket_buffer else ():
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, limits.socket_buffer)  # accepted ones inherit it
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, limits.socket_buffer)
+            for sock in self._server.sockets:
+                _set_options(sock, limits.socket_buffer)
             await self._server.start_serving()
         except OSError as error:
             raise ListenerFailed(f"cannot listen for SSH on port {port}: {error.strerror or error}") from None
@@ -189,3 +189,12 @@ class SshListener:
 
     def _new_owner(self) -> Owner:
         return Owner(self._desk, self._metrics, self._base, self._limits.max_sessions, self._lobby)
+
+
+def _set_options(sock: socket.socket, buffer: int) -> None:
+    """Set a listening socket's options, which those accepted from it inherit."""
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
+    if buffer:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)

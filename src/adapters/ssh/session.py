@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import asyncssh
 from asyncssh.constants import MSG_CHANNEL_REQUEST
 from asyncssh.packet import SSHPacket
 
+from tunnel_server.adapters.ssh.channel import MIN_PACKET
 from tunnel_server.domain import session as words
 from tunnel_server.domain.errors import TunnelServerError
 
@@ -32,6 +33,11 @@ class SessionChannel(asyncssh.SSHServerChannel[bytes]):
 
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection, connection.loop, True, False, False, 0, 0, None, "strict", SESSION_WINDOW, 32768)
+
+    def process_open(self, send_chan: int, send_window: int, send_pktsize: int, session: Any) -> None:
+        if send_pktsize < MIN_PACKET:
+            raise asyncssh.ProtocolError(f"a session's maximum packet size is less than {MIN_PACKET} bytes")
+        super().process_open(send_chan, send_window, send_pktsize, session)
 
     def _bounded_request(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
         if len(self._request_queue) >= MAX_WAITING_REQUESTS:
