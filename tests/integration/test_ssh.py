@@ -438,3 +438,18 @@ async def test_a_service_behind_one_byte_packets_is_not_asked(rig: Rig, monkeypa
         answer = await rig.get(host)
 
         assert (answer.status, b"less than 1024 bytes" in answer.body) == (502, True)
+
+
+async def test_a_client_that_answers_within_the_same_tick_of_the_clock_is_alive(
+    make_rig: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with make_rig(keepalive_interval=0.01, keepalive_count_max=2) as rig, rig.client():
+        owner = await until(lambda: next((owner for owner in rig.ssh._lobby.owners if owner.client), None))
+        loop = asyncio.get_running_loop()
+        began, real = loop.time(), loop.time
+        monkeypatch.setattr(loop, "time", lambda: began + (real() - began) // 0.05 * 0.05)  # a clock of 50 ms
+        heard = owner.connection._heard_times
+
+        await until(lambda: owner.connection._heard_times > heard + 10 or owner.connection.closed)
+
+        assert not owner.connection.closed

@@ -55,7 +55,8 @@ class Connection(OfferingConnection, Transport):
         self._upstreams: set[UpstreamChannel] = set()
         self._windows: Windows | None = None
         self._heard_at = 0.0
-        self._asked_at = 0.0
+        self._heard_times = 0
+        self._heard_when_asked = 0
         self._unanswered = 0
         self._held = False
         self._waits_turn = False
@@ -89,7 +90,7 @@ class Connection(OfferingConnection, Transport):
             return
         now = self._loop.time()
         silent = now - self._heard_at
-        if self._heard_at > self._asked_at:
+        if self._heard_times != self._heard_when_asked:  # not by the clock: an answer may come in the same millisecond
             self._unanswered = 0
         if silent < self.keepalive_interval:
             self._loop.call_later(self.keepalive_interval - silent, self.watch)
@@ -97,7 +98,7 @@ class Connection(OfferingConnection, Transport):
             self.connection_lost(asyncssh.ConnectionLost("the client does not answer"))
         else:
             self._unanswered += 1
-            self._asked_at = now
+            self._heard_when_asked = self._heard_times
             self._loop.create_task(self._round_trip())
             self._loop.call_later(self.keepalive_interval, self.watch)
 
@@ -120,6 +121,7 @@ class Connection(OfferingConnection, Transport):
     def _heard(self) -> None:
         """Note a sign of life, once what it brought is handled."""
         self._heard_at = self._loop.time()
+        self._heard_times += 1
         if self._setting_up:
             self._acknowledge_at_once()
         if self.writing_paused:
@@ -291,13 +293,13 @@ class Connection(OfferingConnection, Transport):
         return await asyncio.shield(self._probing)
 
     async def _ask(self) -> bool:
-        asked_at = self._loop.time()
+        heard = self._heard_times
         waiter = self._loop.create_task(self._round_trip())
         await asyncio.wait({waiter}, timeout=self.probe_timeout)
         if waiter.done():
             return not self.closed and waiter.exception() is None
         waiter.cancel()
-        return not self.closed and self._heard_at > asked_at
+        return not self.closed and self._heard_times != heard
 
     def close(self, reason: str = "") -> None:
         """Say why, then cut the connection off without waiting for the peer."""
