@@ -7,7 +7,7 @@ run: .venv/run ; $(BIN)/tunnel-server run
 test: .venv/dev ; $(BIN)/pytest
 check: .venv/dev ; $(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/pyright && $(BIN)/lint-imports
 fmt: .venv/dev ; $(BIN)/ruff format . && $(BIN)/ruff check --fix .
-bench: .venv/dev ; $(BIN)/python bench/run.py
+bench: .venv/bench ; $(BIN)/python bench/run.py
 
 .venv/run: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later with venv is needed (Debian: apt-get install python3-venv)"; exit 1; }
@@ -17,4 +17,8 @@ bench: .venv/dev ; $(BIN)/python bench/run.py
 
 .venv/dev: pyproject.toml .venv/run
 	$(BIN)/pip install -q -e '.[dev]'
+	@touch $@
+
+.venv/bench: pyproject.toml .venv/dev
+	$(BIN)/pip install -q -e '.[bench]'
 	@touch $@

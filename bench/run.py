@@ -1,13 +1,16 @@
-"""Runs the benchmark of this checkout's server and prints a report.
+"""Runs the benchmark of this checkout's server, prints a report and draws plots.
 
     python bench/run.py [options of bench.py]
 
-Without options: all scenarios, with the floors direct, sshd and nginx+sshd. Needs wrk, curl, nginx, an OpenSSH
-client and, for the floors, sshd (which runs as root).
+Without options: all scenarios, with all floors. The result is kept in build/bench/result.json (--out FILE: elsewhere),
+the plots in the folder plots beside it. Needs wrk, curl, nginx, an OpenSSH client, matplotlib for the plots, and, for
+the floors, sshd (which runs as root).
 """
 
 from __future__ import annotations
 
+import argparse
+import importlib.util
 import os
 import subprocess
 import sys
@@ -15,11 +18,26 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+ALL = ["--floor", "direct,sshd,nginx+sshd,sshd+gcm,nginx+sshd+gcm", "--reps", "5", "--side-reps", "2"]
+
+
+def report(result: Path) -> None:
+    subprocess.run([sys.executable, str(HERE / "report.py"), str(result)], check=True)
+    if importlib.util.find_spec("matplotlib") is None:
+        print("\nNo plots: they need matplotlib, which the extra `bench` installs.")
+        return
+    plots = result.parent / "plots"
+    subprocess.run([sys.executable, str(HERE / "plot.py"), str(result), str(plots)], check=True)
+    print(f"\nResult: {result}; plots: {plots}")
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--out", type=Path, default=HERE.parent / "build" / "bench" / "result.json")
+    own, options = parser.parse_known_args()
+    own.out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="tunnelbench-run.") as folder:
-        key, result = Path(folder) / "key", Path(folder) / "result.json"
+        key = Path(folder) / "key"
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
         server = f"{sys.executable} -m tunnel_server run"
         settings = {
@@ -30,12 +48,12 @@ def main() -> int:
         command = [sys.executable, str(HERE / "bench.py"), "--name", "ours", "--server-cmd", server]
         for name, value in settings.items():
             command += ["--env", f"{name}={value}"]
-        command += ["--key", str(key), "--out", str(result)]
-        command += sys.argv[1:] or ["--floor", "direct,sshd,nginx+sshd"]
-        status = subprocess.run(command, stdout=subprocess.DEVNULL, env=os.environ).returncode
-        if status == 0:
-            subprocess.run([sys.executable, str(HERE / "report.py"), str(result)], check=True)
-        return status
+        command += ["--key", str(key), "--out", str(own.out), *(options or ALL)]
+        quiet = None if {"-h", "--help"} & set(options) else subprocess.DEVNULL
+        status = subprocess.run(command, stdout=quiet, env=os.environ).returncode
+    if status == 0 and quiet:
+        report(own.out)
+    return status
 
 
 if __name__ == "__main__":
