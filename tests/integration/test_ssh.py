@@ -453,3 +453,19 @@ async def test_a_client_that_answers_within_the_same_tick_of_the_clock_is_alive(
         await until(lambda: owner.connection._heard_times > heard + 10 or owner.connection.closed)
 
         assert not owner.connection.closed
+
+
+@pytest.mark.parametrize("which", ["ssh", "visitor"])
+async def test_accepted_sockets_have_the_buffers_that_were_set(make_rig: Callable[..., Any], which: str) -> None:
+    async with make_rig(**{f"{which}_socket_buffer": 100_000}) as rig:
+        if which == "ssh":
+            async with rig.client():
+                owner = await until(lambda: next(iter(rig.ssh._lobby.owners), None))
+                sock = owner.connection.get_extra_info("socket")
+                size = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+        else:
+            await rig.connect()
+            visitor = await until(lambda: next(iter(rig.container.relay()._visitors), None))
+            size = visitor.transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+
+    assert size == 200_000  # Linux doubles it, for its own accounts

@@ -62,6 +62,12 @@ def test_the_names_of_the_reference_server_work_with_and_without_prefix(name: st
         ({"TUNNEL_SERVER_ACCESS_LOG": "perhaps"}, "is neither true nor false"),
         ({"TUNNEL_SERVER_TRUSTED_PROXIES": "10.0.0.1/8"}, "which is not a network"),
         ({"TUNNEL_SERVER_LOG_FORMAT": "xml"}, "is not one of auto, json, console"),
+        (
+            {"TUNNEL_SERVER_SSH_CIPHERS": "aes128-ctr,3des-cbc"},
+            "has '3des-cbc', which is not one of aes128-gcm@openssh.com",
+        ),
+        ({"TUNNEL_SERVER_SSH_SOCKET_BUFFER": "1KiB"}, "is not from 4096 to"),
+        ({"TUNNEL_SERVER_CHANNEL_MEMORY": "0"}, "is not from"),
     ],
 )
 def test_a_wrong_setting_is_named_with_what_is_wrong(environ: dict[str, str], said: str) -> None:
@@ -69,6 +75,15 @@ def test_a_wrong_setting_is_named_with_what_is_wrong(environ: dict[str, str], sa
         load({}, environ, None)
 
     assert said in str(refused.value)
+
+
+def test_ciphers_keep_their_order_and_a_buffer_of_nothing_is_the_systems() -> None:
+    environ = {"TUNNEL_SERVER_SSH_CIPHERS": "aes256-ctr, aes128-ctr aes256-ctr", "TUNNEL_SERVER_SSH_SOCKET_BUFFER": "0"}
+
+    settings = load({}, environ, None).settings
+
+    assert settings.ssh_ciphers == ("aes256-ctr", "aes128-ctr")
+    assert settings.ssh_socket_buffer == 0
 
 
 def test_all_that_is_wrong_is_told_at_once() -> None:
