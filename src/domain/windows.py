@@ -22,10 +22,11 @@ class Windows:
     taken back before its bytes have come, so what a channel holds is given back only when it closes or has shrunk.
     """
 
-    __slots__ = ("free", "round_trip")
+    __slots__ = ("_for_new", "free", "round_trip")
 
     def __init__(self, limit: int) -> None:
         self.free = limit
+        self._for_new = limit // 4  # of what is free, windows do not grow into this: new channels need it
         self.round_trip = inf  # seconds; the shortest seen, since a queue only makes it longer
 
     def measured(self, seconds: float) -> None:
@@ -54,7 +55,7 @@ class Windows:
             return window
         needed = (window - left) * self.round_trip / seconds  # bytes under way at this rate
         if needed > window / 2:
-            following = min(2 * window, LARGEST, window + self.free)
+            following = min(2 * window, LARGEST, window + max(0, self.free - self._for_new))
         elif needed < window / 8:
             following = max(START, window // 2)
         else:

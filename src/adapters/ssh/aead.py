@@ -31,6 +31,7 @@ class PacketCipher(Encryption):
     """Seals and opens whole packets of one direction; not the same object for both."""
 
     block: int  # bytes that a packet's length, its own field apart, is a multiple of
+    shortest: int  # bytes of the least that asyncssh takes for a packet, its length field apart
 
     @abstractmethod
     def seal(self, sequence: int, header: bytes, body: bytes) -> tuple[bytes, bytes]:
@@ -62,6 +63,7 @@ class GcmCipher(PacketCipher):
     """``aes128-gcm@openssh.com`` and ``aes256-gcm@openssh.com`` (RFC 5647); the length is authenticated, not hidden."""
 
     block = 16
+    shortest = 12
 
     def __init__(self, key: bytes, iv: bytes) -> None:
         self._aead = AESGCM(key)
@@ -91,6 +93,7 @@ class ChachaCipher(PacketCipher):
     """``chacha20-poly1305@openssh.com`` (OpenSSH's PROTOCOL.chacha20poly1305): lengths have a key of their own."""
 
     block = 8
+    shortest = 4
 
     def __init__(self, key: bytes, length_key: bytes) -> None:
         self._main = Cipher(ChaCha20(key, bytes(16)), mode=None).encryptor()

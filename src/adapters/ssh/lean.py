@@ -35,7 +35,6 @@ MAX_KEPT = 512 * 1024  # bytes of a packet that has not come whole; a packet may
 SEND_NOW = 64 * 1024  # bytes sent within a turn that do not wait for its end
 
 _WRAP = 0xFFFFFFFF  # of the packets' sequence numbers
-_MIN_LENGTH = 12  # bytes of a packet whose length field counts: RFC 4253 §6 has 16 with that field
 _DATA_AT = 10  # where the data begins in an opened CHANNEL_DATA
 _HEAD = Struct(">BBII").unpack_from  # its padding's length, type, channel and the data's size
 _DATA_HEAD = Struct(">BBII").pack
@@ -131,7 +130,7 @@ class LeanConnection(Connection):
             end = at + 4 + length + TAG
             if end > size:
                 break
-            packet = cipher.open(sequence, received, at, end) if length >= _MIN_LENGTH else None
+            packet = cipher.open(sequence, received, at, end) if length >= cipher.shortest else None
             if packet is None:
                 raise asyncssh.MACError("MAC verification failed")
             at = end
@@ -151,6 +150,8 @@ class LeanConnection(Connection):
 
     def _taken_by_channel(self, packet: bytes, sequence: int) -> bool:
         """Do with a packet of data or a window adjustment what asyncssh would; false for all others, and bad ones."""
+        if len(packet) < _DATA_AT:
+            return False
         padding, kind, number, count = _HEAD(packet)
         if kind == MSG_CHANNEL_DATA:
             channel = self._channels.get(number)
