@@ -7,8 +7,7 @@ one waits for the client's, and for a client that waits as well it waits no long
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any
+from typing import NamedTuple, Self
 
 from asyncssh.connection import SSHServerConnection
 from asyncssh.constants import MSG_KEXINIT
@@ -52,15 +51,21 @@ class OfferingConnection(SSHServerConnection):
             self._patience.cancel()
             self._patience = None
 
-    def _offer_after_theirs(self, pkttype: int, pktid: int, packet: SSHPacket) -> Coroutine[Any, Any, None]:
+    async def _offer_after_theirs(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
+        theirs = _Proposal.read(packet.get_full_payload())
         if not self._kexinit_sent and not self.fixed_ciphers:
-            self._enc_algs = offer(*_listed_ciphers(packet.get_full_payload()))
+            self._enc_algs = offer(theirs.to_server, theirs.to_client)
         self._impatient()
-        return super()._process_kexinit(pkttype, pktid, packet)
+        await super()._process_kexinit(pkttype, pktid, packet)
+        # asyncssh compares with what was agreed on; by RFC 4253 §7 both sides must like the same best.
+        self._ignore_first_kex = theirs.guesses and not (
+            theirs.exchanges[:1] == self._kex_algs[:1]
+            and theirs.host_keys[:1] == list(self._server_host_key_algs or ())[:1]
+        )
 
     def send_newkeys(self, k: bytes, h: bytes) -> None:
-        super().send_newkeys(k, h)
         self._client_kexinit = self._server_kexinit = b""  # 3 KiB that each client would hold until the next exchange
+        super().send_newkeys(k, h)  # which may begin that one
 
     def _cleanup(self, exc: Exception | None) -> None:
         self._impatient()
@@ -72,13 +77,22 @@ class OfferingConnection(SSHServerConnection):
     }
 
 
-def _listed_ciphers(kexinit: bytes) -> tuple[list[bytes], list[bytes]]:
-    """Return the ciphers that a KEXINIT lists, one list a direction; none where it cannot be read."""
-    packet = SSHPacket(kexinit)
-    try:
-        packet.get_bytes(1 + 16)  # its type and cookie
-        packet.get_namelist()  # key exchanges
-        packet.get_namelist()  # host keys
-        return list(packet.get_namelist()), list(packet.get_namelist())
-    except PacketDecodeError:
-        return [], []
+class _Proposal(NamedTuple):
+    """What a client lists in its KEXINIT (RFC 4253 §7.1), and whether a packet follows that guesses the outcome."""
+
+    exchanges: list[bytes]
+    host_keys: list[bytes]
+    to_server: list[bytes]
+    to_client: list[bytes]
+    guesses: bool
+
+    @classmethod
+    def read(cls, kexinit: bytes) -> Self:
+        """Read a KEXINIT; one that cannot be read, which asyncssh complains of, lists nothing."""
+        packet = SSHPacket(kexinit)
+        try:
+            packet.get_bytes(1 + 16)  # its type and cookie
+            exchanges, host_keys, to_server, to_client, *_ = [list(packet.get_namelist()) for _ in range(10)]
+            return cls(exchanges, host_keys, to_server, to_client, packet.get_boolean())
+        except PacketDecodeError:
+            return cls([], [], [], [], False)
