@@ -283,11 +283,13 @@ class LeanChannel(TunnelChannel):
         size = len(data)
         if self._send_state != "open" or datatype is not None:
             super().write(data, datatype)  # which raises
+        elif not size:
+            return
         elif self._send_buf or size > self._send_window or size > self._send_pktsize:
             self._send_buf.append((memoryview(data), None))  # type: ignore[arg-type]
             self._send_buf_len += size
             self._flush_send_buf()
-        elif size:
+        else:
             self._send_window -= size
             self._connection.send_data(self._send_chan, data, size)  # type: ignore[arg-type]
 
