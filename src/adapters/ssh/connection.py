@@ -1,7 +1,7 @@
 """One client's SSH connection: asyncssh's, with its corners rounded off.
 
-asyncssh ends the whole connection for a forward request that is not UTF-8 or a cancel that it does
-not know, never holds back a writer whose socket is full, and lets a client queue without limit.
+asyncssh never holds back a writer whose socket is full, reads on from a client that takes no answers, handles all
+that a client sent before anybody else has a turn, and gives each channel the same window for ever.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 
 import asyncssh
-from asyncssh.constants import MSG_GLOBAL_REQUEST, MSG_IGNORE
-from asyncssh.packet import PacketDecodeError, SSHPacket, SSHPacketLogger
+from asyncssh.constants import MSG_IGNORE
+from asyncssh.packet import SSHPacketLogger
 
 from tunnel_server.adapters.ssh.channel import MIN_PACKET, PACKET, TunnelChannel, UpstreamChannel
-from tunnel_server.adapters.ssh.offer import OfferingConnection
+from tunnel_server.adapters.ssh.requests import RequestingConnection
 from tunnel_server.domain.ciphers import AES_GCM, CHACHA20
 from tunnel_server.domain.errors import ChannelRefused
 from tunnel_server.domain.ports import Channel, ChannelReceiver, Transport
@@ -26,8 +26,6 @@ from tunnel_server.domain.windows import Windows
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tunnel_server.adapters.ssh.owner import Owner
-
 SOCKET_BUFFER = 512 * 1024  # bytes waiting for one client's socket before its writers are paused
 UNREAD_LIMIT = 4 * 1024 * 1024  # bytes waiting for one client's socket before we read nothing more from it
 MAX_UNHANDLED = 1024 * 1024  # bytes received while a packet before them is still being worked on
@@ -35,10 +33,9 @@ TURN = 0.002  # seconds one client's packets may keep the loop before others hav
 MAX_CHANNELS = 4096  # of one client, with those it has not closed yet
 CHANNEL_MEMORY = 64 * 1024 * 1024  # bytes all services of one client may send ahead of their visitors
 AEAD_CIPHERS = frozenset({*AES_GCM, *CHACHA20})
-MAX_QUEUED_REQUESTS = 256  # global requests one client may have waiting; OpenSSH sends its -R all at once
 
 
-class Connection(OfferingConnection, Transport):
+class Connection(RequestingConnection, Transport):
     """A client's connection, and the transport of its tunnels."""
 
     keepalive_interval: float = 10.0
@@ -61,11 +58,7 @@ class Connection(OfferingConnection, Transport):
         self._held = False
         self._waits_turn = False
         self._overfull = False
-        self._serves_requests = False
         self._probing: asyncio.Task[bool] | None = None
-        self._requests_seen = 0
-        self._requests_settled = 0
-        self._settled: asyncio.Event | None = None  # from when somebody waits for it
 
     # identity
 
@@ -231,11 +224,6 @@ class Connection(OfferingConnection, Transport):
 
     # Transport
 
-    @property
-    def closed(self) -> bool:
-        """Whether the connection is gone."""
-        return self._transport is None or self._owner is None
-
     async def open_channel(self, request: str, receiver: ChannelReceiver) -> Channel:
         """Open a channel, see :class:`Transport`; what opens after the time limit is closed again."""
         if self.closed:
@@ -309,97 +297,10 @@ class Connection(OfferingConnection, Transport):
             self._send_disconnect(asyncssh.DISC_BY_APPLICATION, reason, "en")
         self.abort()
 
-    # global requests
-
-    def _bounded_global_request(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
-        if len(self._global_request_queue) >= MAX_QUEUED_REQUESTS:
-            raise asyncssh.ProtocolError(f"more than {MAX_QUEUED_REQUESTS} requests waiting")
-        self._requests_seen += 1
-        self._process_global_request(pkttype, pktid, packet)
-
-    def _report_global_response(self, result: bool | bytes) -> None:
-        self._requests_settled += 1
-        if self._settled is not None:
-            self._settled.set()
-        super()._report_global_response(result)
-
-    def _service_next_global_request(self) -> None:
-        """Go on with the next request, but not from within the answer to the one before: hundreds may wait."""
-        if self._serves_requests:
-            return
-        self._serves_requests = True
-        try:
-            waiting = None
-            while self._global_request_queue and self._global_request_queue[0] is not waiting:
-                waiting = self._global_request_queue[0]  # and still there if it is answered later
-                super()._service_next_global_request()
-        finally:
-            self._serves_requests = False
-
-    async def requests_settled(self) -> None:
-        """Return once every global request that has arrived so far is answered, or the connection is gone."""
-        target = self._requests_seen
-        while self._requests_settled < target and not self.closed:
-            if self._settled is None or self._settled.is_set():
-                self._settled = asyncio.Event()
-            await self._settled.wait()
-
-    def _cleanup(self, exc: Exception | None) -> None:
-        super()._cleanup(exc)
-        if self._settled is not None:
-            self._settled.set()
-
-    def _process_streamlocal_forward_at_openssh_dot_com_global_request(self, packet: SSHPacket) -> None:
-        path = _only_string(packet)
-        try:
-            request = path.decode("utf-8")
-        except UnicodeDecodeError:
-            self._owner_of_forwards.forward_is_not_text(path)
-            self._report_global_response(False)
-            return
-        self.create_task(self._settle_forward(request))
-
-    async def _settle_forward(self, request: str) -> None:
-        opened = await self._owner_of_forwards.open_forward(request)
-        if not self.closed:
-            self._report_global_response(opened)
-            if opened:
-                self._owner_of_forwards.forward_announced(request)
-
-    def _process_cancel_streamlocal_forward_at_openssh_dot_com_global_request(self, packet: SSHPacket) -> None:
-        path = _only_string(packet)
-        self._report_global_response(self._owner_of_forwards.cancel_forward(path.decode("utf-8", "replace")))
-
-    def _process_tcpip_forward_global_request(self, packet: SSHPacket) -> None:
-        self._owner_of_forwards.refuse_tcp_forward()
-        self._report_global_response(False)
-
-    def _process_cancel_tcpip_forward_global_request(self, packet: SSHPacket) -> None:
-        self._report_global_response(False)
-
-    @property
-    def _owner_of_forwards(self) -> Owner:
-        owner: Any = self._owner
-        return owner  # type: ignore[no-any-return]
-
     @property
     def peer_address(self) -> str:
         """The peer's IP address as text; a v4 address mapped into v6 as v4."""
         return (self._peer_addr or "unknown").removeprefix("::ffff:")
-
-    _packet_handlers = {  # noqa: RUF012 - asyncssh's own form of a dispatch table
-        **OfferingConnection._packet_handlers,
-        MSG_GLOBAL_REQUEST: _bounded_global_request,
-    }
-
-
-def _only_string(packet: SSHPacket) -> bytes:
-    try:
-        value = packet.get_string()
-        packet.check_end()
-    except PacketDecodeError as error:
-        raise asyncssh.ProtocolError(str(error)) from None
-    return value
 
 
 def _discard(opening: asyncio.Task[Any]) -> None:
