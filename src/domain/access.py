@@ -25,9 +25,10 @@ class Refuse:
 
 
 ALLOW = Allow()
+_PUBLIC = Access.PUBLIC  # by name of its own: asked at every request
 PRIVATE = Refuse(403, "This tunnel is private, and this server has no sign-in yet.")
 
 
 def decide(tunnel: Tunnel) -> Allow | Refuse:
     """Return whether a visitor may reach ``tunnel``: nobody a private one, until there is sign-in."""
-    return ALLOW if tunnel.request.access is Access.PUBLIC else PRIVATE
+    return ALLOW if tunnel.request.access is _PUBLIC else PRIVATE

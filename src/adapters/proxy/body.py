@@ -93,13 +93,17 @@ class _In(Enum):
     TRAILERS = auto()
 
 
+# By name of their own: to look a member up in its class takes longer than to compare it.
+_SIZE, _DATA, _DATA_END, _TRAILERS = _In
+
+
 class ChunkedReader(BodyReader):
     """A body in chunks (RFC 9112 §7.1)."""
 
     __slots__ = ("_in", "_kept", "_left", "done", "trailers")
 
     def __init__(self) -> None:
-        self._in = _In.SIZE
+        self._in = _SIZE
         self._left = 0
         self._kept = b""  # of a line that has not ended yet
         self.done = False
@@ -118,28 +122,28 @@ class ChunkedReader(BodyReader):
         pieces: list[bytes] = []
         size = len(data)
         while at < size and not self.done and len(pieces) < MAX_CHUNKS_AT_ONCE:
-            if self._in is _In.DATA:
+            if self._in is _DATA:
                 piece = data[at : at + self._left]
                 pieces.append(piece)
                 at += len(piece)
                 self._left -= len(piece)
                 if self._left == 0:
-                    self._in = _In.DATA_END
-            elif self._in is _In.DATA_END:
+                    self._in = _DATA_END
+            elif self._in is _DATA_END:
                 if data[at : at + 2] != b"\r\n":
                     if size - at == 1 and data[at] == 0x0D:
                         return self._keep(pieces, data, at)
                     raise BadMessage("a chunk is longer than it says")
                 at += 2
-                self._in = _In.SIZE
-            elif self._in is _In.SIZE:
+                self._in = _SIZE
+            elif self._in is _SIZE:
                 end = data.find(b"\r\n", at, at + MAX_CHUNK_LINE)
                 if end < 0:
                     self._refuse_line(data, at, MAX_CHUNK_LINE)
                     return self._keep(pieces, data, at)
                 self._left = _chunk_size(data[at:end])
                 at = end + 2
-                self._in = _In.DATA if self._left else _In.TRAILERS
+                self._in = _DATA if self._left else _TRAILERS
             else:
                 if data.startswith(b"\r\n", at):
                     self.done = True

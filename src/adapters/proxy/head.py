@@ -89,6 +89,10 @@ class _Field(Enum):
     UPGRADE = b"upgrade"
 
 
+# By name of their own in the functions below: to look a member up in its class takes longer than to compare it.
+_PASSED, _DROPPED, _TOLD, _ACCEPT, _CONNECTION, _EXPECT, _HOST_FIELD, _LENGTH, _TE, _CODING, _UPGRADE = _Field
+
+
 def has_bare_line_feed(data: bytes, start: int = 0) -> bool:
     """Tell whether a head that has not ended yet can already be refused."""
     return _BARE_LF.search(data, start) is not None
@@ -117,30 +121,30 @@ def parse_request(head: bytes, max_fields: int) -> RequestHead:
     kinds = _REQUEST_KINDS
     for whole, name, value in _fields(head, line.end(), max_fields):
         kind = kinds.get(name) or _kind(name, kinds)
-        if kind is _Field.PASSED:
+        if kind is _PASSED:
             lines.append(whole)
-        elif kind is _Field.HOST:
+        elif kind is _HOST_FIELD:
             hosts.append(value.strip(b" \t"))
             lines.append(whole)
-        elif kind is _Field.ACCEPT:
+        elif kind is _ACCEPT:
             accept += b"," + value
             lines.append(whole)
-        elif kind is _Field.CONNECTION:
+        elif kind is _CONNECTION:
             connection = connection | _options(value) if connection else _options(value)
-        elif kind is _Field.LENGTH:
+        elif kind is _LENGTH:
             lengths.append(value.strip(b" \t"))
-        elif kind is _Field.TRANSFER_ENCODING:
+        elif kind is _CODING:
             codings.append(value.strip(b" \t"))
-        elif kind is _Field.UPGRADE:
+        elif kind is _UPGRADE:
             upgrade = value.strip(b" \t")
-        elif kind is _Field.TE:
+        elif kind is _TE:
             takes_trailers = b"trailers" in _options(value)
-        elif kind is _Field.EXPECT:
+        elif kind is _EXPECT:
             expects = True
             lines.append(whole)
             if value.strip(b" \t").lower() != b"100-continue":
                 raise BadMessage("unknown expectation", 417)
-        elif kind is _Field.TOLD:
+        elif kind is _TOLD:
             told.append((name.lower(), value.strip(b" \t")))
     modern = minor == b"1"
     if codings and not modern:
@@ -179,15 +183,15 @@ def parse_response(head: bytes, max_fields: int) -> ResponseHead:
     kinds = _ANSWER_KINDS
     for whole, name, value in _fields(head, line.end(), max_fields):
         kind = kinds.get(name) or _kind(name, kinds)
-        if kind is _Field.PASSED:
+        if kind is _PASSED:
             lines.append(whole)
-        elif kind is _Field.LENGTH:
+        elif kind is _LENGTH:
             lengths.append(value.strip(b" \t"))
-        elif kind is _Field.CONNECTION:
+        elif kind is _CONNECTION:
             connection = connection | _options(value) if connection else _options(value)
-        elif kind is _Field.TRANSFER_ENCODING:
+        elif kind is _CODING:
             codings.append(value.strip(b" \t"))
-        elif kind is _Field.UPGRADE:
+        elif kind is _UPGRADE:
             upgrade = value.strip(b" \t")
     modern = minor == b"1"
     if codings and not modern:
@@ -207,25 +211,23 @@ def parse_trailers(block: bytes, max_fields: int) -> list[Field]:
     return [(name, value.strip(b" \t")) for _, name, value in _fields(block + b"\r\n", 0, max_fields)]
 
 
-_READ_IN_ANSWERS = {
-    field.value: field for field in (_Field.CONNECTION, _Field.LENGTH, _Field.TRANSFER_ENCODING, _Field.UPGRADE)
-}
+_READ_IN_ANSWERS = {field.value: field for field in (_CONNECTION, _LENGTH, _CODING, _UPGRADE)}
 _REQUEST_KINDS: dict[bytes, _Field] = (
-    dict.fromkeys(HOP_BY_HOP, _Field.DROPPED)
-    | dict.fromkeys(VISITOR_FIELDS, _Field.TOLD)
+    dict.fromkeys(HOP_BY_HOP, _DROPPED)
+    | dict.fromkeys(VISITOR_FIELDS, _TOLD)
     | _READ_IN_ANSWERS
-    | {field.value: field for field in (_Field.ACCEPT, _Field.EXPECT, _Field.HOST, _Field.TE)}
+    | {field.value: field for field in (_ACCEPT, _EXPECT, _HOST_FIELD, _TE)}
 )
-_ANSWER_KINDS: dict[bytes, _Field] = dict.fromkeys(HOP_BY_HOP, _Field.DROPPED) | _READ_IN_ANSWERS
+_ANSWER_KINDS: dict[bytes, _Field] = dict.fromkeys(HOP_BY_HOP, _DROPPED) | _READ_IN_ANSWERS
 _MAX_SPELLINGS = 2048  # names remembered as they were spelt; beyond that each is looked at anew
 
 
 def _kind(name: bytes, kinds: dict[bytes, _Field]) -> _Field:
     """Classify a field by its name in any case, and remember this spelling: most come again and again."""
     lowered = name.lower()
-    kind = kinds.get(lowered, _Field.PASSED)
-    if kind is _Field.PASSED and is_disguised(lowered):
-        kind = _Field.DROPPED
+    kind = kinds.get(lowered, _PASSED)
+    if kind is _PASSED and is_disguised(lowered):
+        kind = _DROPPED
     if len(kinds) < _MAX_SPELLINGS and len(name) <= 64:
         kinds[name] = kind
     return kind
@@ -267,9 +269,9 @@ _NAMES_NOTHING = NOT_REMOVABLE | {b"close", b"keep-alive", b"upgrade", b""}
 
 
 def _without(lines: list[bytes], connection: frozenset[bytes]) -> list[bytes]:
-    named = connection - _NAMES_NOTHING
-    if not named:  # as nearly always
+    if connection <= _NAMES_NOTHING:  # as nearly always
         return lines
+    named = connection - _NAMES_NOTHING
     return [line for line in lines if line.partition(b":")[0].lower() not in named]
 
 

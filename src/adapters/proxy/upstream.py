@@ -30,6 +30,10 @@ class _In(Enum):
     CLOSED = auto()
 
 
+# By name of their own: to look a member up in its class takes longer than to compare it.
+_IDLE, _HEAD, _BODY, _RAW, _ENDING, _CLOSED = _In
+
+
 class Upstream(ChannelReceiver):
     """A channel to a tunnel's service. It serves one visitor at a time, and never holds what one left."""
 
@@ -61,7 +65,7 @@ class Upstream(ChannelReceiver):
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._in = _In.IDLE
+        self._in = _IDLE
         self._visitor: Visitor | None = None
         self._buffer = b""
         self._body: BodyReader | None = None
@@ -72,13 +76,13 @@ class Upstream(ChannelReceiver):
     def attach(self, channel: Channel) -> None:
         """Take the channel that was opened for this upstream."""
         self.channel = channel
-        if self._in is _In.CLOSED:
+        if self._in is _CLOSED:
             channel.abort()
 
     @property
     def closed(self) -> bool:
         """Whether the channel is of no more use."""
-        return self._in is _In.CLOSED
+        return self._in is _CLOSED
 
     def begin(self, visitor: Visitor, request: RequestHead, data: bytes) -> None:
         """Send ``data``, the head of ``request``, and give the answer to ``visitor``."""
@@ -86,7 +90,7 @@ class Upstream(ChannelReceiver):
         self._request = request
         self._interim = 0
         self._keep_alive = False
-        self._in = _In.HEAD
+        self._in = _HEAD
         self.channel.write(data)
 
     def write(self, data: bytes) -> None:
@@ -97,12 +101,12 @@ class Upstream(ChannelReceiver):
         """The exchange is over on both sides: keep the channel for another, if it may be."""
         self._visitor = None
         self._body = None
-        if self._in is _In.CLOSED:
+        if self._in is _CLOSED:
             return
         if not self._keep_alive or self._buffer:
             self.close()
             return
-        self._in = _In.IDLE
+        self._in = _IDLE
         self._pool.release(self)
 
     def release_unused(self) -> None:
@@ -112,51 +116,49 @@ class Upstream(ChannelReceiver):
     def finish(self) -> None:
         """Close the channel once everything written has been sent."""
         self._visitor = None
-        if self._in is not _In.CLOSED:
-            self._in = _In.ENDING
+        if self._in is not _CLOSED:
+            self._in = _ENDING
             self._ending = asyncio.get_running_loop().call_later(END_WITHIN, self.close)
             self.channel.close()
 
     def close(self) -> None:
         """Drop the channel, whatever is under way on it. Safe to repeat."""
         self._visitor = None
-        if self._in is not _In.CLOSED:
-            self._in = _In.CLOSED
+        if self._in is not _CLOSED:
+            self._in = _CLOSED
             self._pool.lost(self)
             self.channel.abort()
 
     # the channel calls these
 
     def data_received(self, data: bytes) -> None:
-        match self._in:
-            case _In.BODY | _In.HEAD:
-                visitor = self._visitor
-                assert visitor is not None
-                visitor.corked = True
-                if self._in is _In.BODY:
-                    self._read_body(data, 0)
-                else:
-                    self._read_head(data)
-                visitor.uncork()
-            case _In.RAW:
-                assert self._visitor is not None
-                self._visitor.raw_received(data)
-            case _In.IDLE:
-                self._fail("the service spoke without being asked")
-            case _In.ENDING | _In.CLOSED:
-                pass
+        state = self._in
+        if state is _BODY or state is _HEAD:
+            visitor = self._visitor
+            assert visitor is not None
+            visitor.corked = True
+            if state is _BODY:
+                self._read_body(data, 0)
+            else:
+                self._read_head(data)
+            visitor.uncork()
+        elif state is _RAW:
+            assert self._visitor is not None
+            self._visitor.raw_received(data)
+        elif state is _IDLE:
+            self._fail("the service spoke without being asked")
 
     def eof_received(self) -> None:
-        if self._in is _In.RAW:
+        if self._in is _RAW:
             assert self._visitor is not None
             self._visitor.raw_ended()
-        elif self._in is _In.BODY and self._until_close:
+        elif self._in is _BODY and self._until_close:
             self._complete()
-        elif self._in is not _In.ENDING:
+        elif self._in is not _ENDING:
             self._fail("the service closed the connection")
 
     def connection_lost(self) -> None:
-        if self._in is _In.RAW:
+        if self._in is _RAW:
             visitor = self._visitor
             assert visitor is not None
             self._forget()
@@ -184,7 +186,7 @@ class Upstream(ChannelReceiver):
             self._buffer = b""
         start = 0
         try:
-            while self._in is _In.HEAD:
+            while self._in is _HEAD:
                 end = data.find(END, start)
                 if end < 0:
                     if len(data) - start > MAX_ANSWER_HEAD:
@@ -198,7 +200,7 @@ class Upstream(ChannelReceiver):
                 if head.status == 101:
                     if not self._request.upgrade or not head.upgrade or not visitor.request_is_whole:
                         raise BadMessage("it switched protocols unasked")
-                    self._in = _In.RAW
+                    self._in = _RAW
                     visitor.switched(head)
                     if start < len(data):
                         visitor.raw_received(data[start:])
@@ -215,12 +217,12 @@ class Upstream(ChannelReceiver):
                 # Some apps send a body after HEAD, too late to be told from the next answer.
                 self._keep_alive = head.keep_alive and not self._until_close and self._request.method != b"HEAD"
                 self._body = body_reader(length)
-                self._in = _In.BODY
+                self._in = _BODY
                 visitor.answered(head, how)
         except BadMessage as error:
             self._fail(f"it does not answer in HTTP ({error.reason})")
             return
-        if self._in is _In.BODY:
+        if self._in is _BODY:
             self._read_body(data, start)
 
     def _read_body(self, data: bytes, start: int) -> None:
@@ -248,10 +250,10 @@ class Upstream(ChannelReceiver):
 
     def _fail(self, reason: str) -> None:
         """The channel broke; its visitor decides what that means for the request."""
-        visitor, answered = self._visitor, self._in is _In.BODY
-        if self._in is _In.CLOSED:
+        visitor, answered = self._visitor, self._in is _BODY
+        if self._in is _CLOSED:
             return
-        nothing_came = self._in is _In.HEAD and not self._buffer
+        nothing_came = self._in is _HEAD and not self._buffer
         self._forget()
         if hasattr(self, "channel"):
             self.channel.abort()
@@ -259,8 +261,8 @@ class Upstream(ChannelReceiver):
             visitor.upstream_failed(reason, answered=answered, untouched=nothing_came)
 
     def _forget(self) -> None:
-        if self._in is _In.ENDING:
+        if self._in is _ENDING:
             self._ending.cancel()
-        self._in = _In.CLOSED
+        self._in = _CLOSED
         self._visitor = None
         self._pool.lost(self)

@@ -25,7 +25,16 @@ from tunnel_server.adapters.proxy.head import (
     has_bare_line_feed,
     parse_request,
 )
-from tunnel_server.adapters.proxy.write import Framing, interim_bytes, request_bytes, response_bytes, switching_bytes
+from tunnel_server.adapters.proxy.write import (
+    BY_CHUNKS,
+    BY_CLOSE,
+    NO_BODY,
+    Framing,
+    interim_bytes,
+    request_bytes,
+    response_bytes,
+    switching_bytes,
+)
 from tunnel_server.domain.forwarding import asked_by, visitor_fields
 from tunnel_server.domain.metrics import Outcome
 from tunnel_server.domain.share import one_visitor
@@ -54,22 +63,70 @@ class Phase(Enum):
     GONE = auto()  # closed, or handed over
 
 
+# By name of their own: to look a member up in its class takes longer than to compare it.
+HEAD, WAITING, EXCHANGE, RAW, LEAVING, GONE = Phase
+ANSWERED, ABORTED = Outcome.ANSWERED, Outcome.ABORTED
+
+
 class Visitor(asyncio.Protocol):
     """The protocol of one visitor's connection."""
 
+    __slots__ = (  # beyond 30 attributes Python keeps them in a dictionary, and each use looks them up
+        "_address",
+        "_answering",
+        "_body",
+        "_buffer",
+        "_buffer_held",
+        "_bytes_in",
+        "_bytes_out",
+        "_client_id",
+        "_cookie_path",
+        "_ended",
+        "_first_byte",
+        "_fresh_channel",
+        "_head_began",
+        "_how",
+        "_keep_alive",
+        "_limits",
+        "_loop",
+        "_out",
+        "_outcome",
+        "_peer",
+        "_pool",
+        "_raw_ended",
+        "_reading_holds",
+        "_relay",
+        "_request",
+        "_searched",
+        "_sent",
+        "_started",
+        "_status",
+        "_told",
+        "_trusted",
+        "_upstream",
+        "_writing_paused",
+        "corked",
+        "deadline",
+        "moved",
+        "phase",
+        "transport",
+        "visitor",
+    )
+
     transport: asyncio.Transport
+    visitor: str
     _request: RequestHead
     _body: BodyReader
-    _pool: Pool | None = None
-    _upstream: Upstream | None = None
 
     def __init__(self, relay: Relay) -> None:
         self._relay = relay
         self._limits = relay.limits
+        self._pool: Pool | None = None
+        self._upstream: Upstream | None = None
         self.corked = False  # what is written waits for `uncork`: head and body in one system call, not two
         self._out: list[bytes] = []
         self._loop = relay.loop
-        self.phase = Phase.HEAD
+        self.phase = HEAD
         self.deadline = inf  # loop time at which `timed_out` is called
         self.moved = False  # bytes went through since the last look: the idle limit starts anew
         self._head_began = False
@@ -85,7 +142,7 @@ class Visitor(asyncio.Protocol):
         self._sent = b""  # of a request that may be sent again: its head
         self._fresh_channel = False
         self._cookie_path = b""
-        self._how = Framing.NONE
+        self._how = NO_BODY
         self._keep_alive = True
         self._status = 0
         self._raw_ended = False
@@ -100,7 +157,7 @@ class Visitor(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's does not inherit it
         if not self._relay.arrived(self):
-            self.phase = Phase.GONE
+            self.phase = GONE
             self.transport.abort()
             return
         self.transport.set_write_buffer_limits(high=WRITE_BUFFER)
@@ -110,20 +167,18 @@ class Visitor(asyncio.Protocol):
         self.deadline = self._loop.time() + self._limits.head_timeout
 
     def data_received(self, data: bytes) -> None:
-        match self.phase:
-            case Phase.HEAD if not self._writing_paused:
-                self._read_head(data)
-            case Phase.RAW:
-                assert self._upstream is not None
-                self.moved = True
-                self._bytes_in += len(data)
-                self._upstream.write(data)
-            case Phase.EXCHANGE if not self._body.done and not self._buffer:
-                self._pass_on(data)
-            case Phase.HEAD | Phase.WAITING | Phase.EXCHANGE:
-                self._hold(data)
-            case Phase.LEAVING | Phase.GONE:
-                pass
+        phase = self.phase
+        if phase is HEAD and not self._writing_paused:
+            self._read_head(data)
+        elif phase is RAW:
+            assert self._upstream is not None
+            self.moved = True
+            self._bytes_in += len(data)
+            self._upstream.write(data)
+        elif phase is EXCHANGE and not self._body.done and not self._buffer:
+            self._pass_on(data)
+        elif phase is not LEAVING and phase is not GONE:
+            self._hold(data)
 
     def eof_received(self) -> bool:
         self._ended = True
@@ -132,7 +187,7 @@ class Visitor(asyncio.Protocol):
                 assert self._upstream is not None
                 self._upstream.channel.write_eof()
                 if self._raw_ended:
-                    self._finish(Outcome.ANSWERED)
+                    self._finish(ANSWERED)
                     return False
                 return True
             case Phase.WAITING | Phase.EXCHANGE if self._body.done or self._buffer:
@@ -143,7 +198,7 @@ class Visitor(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._abandon()
-        self.phase = Phase.GONE
+        self.phase = GONE
         self._relay.left(self)
 
     def pause_writing(self) -> None:
@@ -155,7 +210,7 @@ class Visitor(asyncio.Protocol):
         self._writing_paused = False
         if self._upstream is not None:
             self._upstream.channel.resume_reading()
-        elif self.phase is Phase.HEAD and self._buffer:
+        elif self.phase is HEAD and self._buffer:
             self._next()
 
     # reading requests
@@ -203,10 +258,10 @@ class Visitor(asyncio.Protocol):
         self._body = body_reader(request.length)
         self._keep_alive = request.keep_alive and not self._relay.stopping
         self._client_id = None
-        self._outcome = Outcome.ABORTED  # unless it goes better
+        self._outcome = ABORTED  # unless it goes better
         found = self._relay.find(request)
         if found is None:
-            self.phase = Phase.GONE
+            self.phase = GONE
             self.deadline = inf
             self._outcome = None
             self._relay.hand_over(self, data)
@@ -242,7 +297,7 @@ class Visitor(asyncio.Protocol):
         return self._request.length == 0 and self._request.method in _IDEMPOTENT and not self._request.upgrade
 
     def _wait(self, pool: Pool) -> None:
-        self.phase = Phase.WAITING
+        self.phase = WAITING
         self.deadline = self._loop.time() + self._limits.queue_timeout
         self._hold(b"")
         if not pool.request(self):
@@ -254,10 +309,10 @@ class Visitor(asyncio.Protocol):
         self.deadline = inf  # opening a channel has a limit of its own
 
     def channel_ready(self, upstream: Upstream) -> None:
-        if self.phase is Phase.GONE or self.phase is Phase.LEAVING:
+        if self.phase is GONE or self.phase is LEAVING:
             upstream.release_unused()
             return
-        self.phase = Phase.EXCHANGE
+        self.phase = EXCHANGE
         self._upstream = upstream
         if self._writing_paused:
             upstream.channel.pause_reading()
@@ -273,7 +328,7 @@ class Visitor(asyncio.Protocol):
             upstream.begin(self, self._request, self._sent + first)
 
     def channel_failed(self, reason: str) -> None:
-        if self.phase is Phase.WAITING:
+        if self.phase is WAITING:
             self._refuse(answers.unreachable(reason))
 
     # sending the request's body
@@ -312,7 +367,7 @@ class Visitor(asyncio.Protocol):
     def _read_on(self) -> None:
         """Go on with a body that came in too many chunks for one turn."""
         self.unhold_reading()
-        if self.phase is Phase.EXCHANGE and not self._body.done and self._buffer:
+        if self.phase is EXCHANGE and not self._body.done and self._buffer:
             data, self._buffer = self._buffer, b""
             self._unhold_buffer()
             self._pass_on(data)
@@ -365,7 +420,7 @@ class Visitor(asyncio.Protocol):
         self._first_byte = perf_counter() - self._started
         self._status = head.status
         self._how = how
-        if how is Framing.CLOSE or self._ended or self._relay.stopping:
+        if how is BY_CLOSE or self._ended or self._relay.stopping:
             self._keep_alive = False
         self._write(response_bytes(self._request, head, how, self._keep_alive, self._cookie_path))
         self.deadline = self._loop.time() + self._limits.idle_timeout
@@ -373,11 +428,11 @@ class Visitor(asyncio.Protocol):
     def answer_body(self, payload: bytes, how: Framing) -> None:
         """Pass on a piece of the answer's body."""
         self.moved = True
-        self._write(chunk(payload) if how is Framing.CHUNKED else payload)
+        self._write(chunk(payload) if how is BY_CHUNKS else payload)
 
     def answer_ended(self, how: Framing, trailers: list[tuple[bytes, bytes]]) -> None:
         """End the answer; start the next exchange, if there is one."""
-        if how is Framing.CHUNKED:
+        if how is BY_CHUNKS:
             self._write(last_chunk(trailers))
         complete = self._body.done
         upstream = self._leave_upstream()
@@ -387,11 +442,11 @@ class Visitor(asyncio.Protocol):
             # Answered before the request was whole, or paused: what is still to come of it, on either
             # side, would be taken for a part of the next exchange.
             upstream.close()
-        self._report(Outcome.ANSWERED)
+        self._report(ANSWERED)
         if not complete or not self._keep_alive:
             self._linger(wait=not complete)
             return
-        self.phase = Phase.HEAD
+        self.phase = HEAD
         self.deadline = self._loop.time() + self._limits.keepalive_timeout
         if self._buffer or self._ended:
             self._loop.call_soon(self._next)
@@ -402,7 +457,7 @@ class Visitor(asyncio.Protocol):
         upstream = self._leave_upstream()
         if answered:
             self._report(Outcome.UNREACHABLE)
-            if self._how is Framing.CLOSE:
+            if self._how is BY_CLOSE:
                 self.transport.abort()  # a plain close would look like the end of the body
             else:
                 self._linger(wait=False)
@@ -421,7 +476,7 @@ class Visitor(asyncio.Protocol):
     def switched(self, head: ResponseHead) -> None:
         """Pass on a 101; from here on bytes are just bytes."""
         assert self._upstream is not None
-        self.phase = Phase.RAW
+        self.phase = RAW
         self._status = 101
         self._first_byte = perf_counter() - self._started
         self.deadline = self._loop.time() + self._limits.idle_timeout
@@ -443,14 +498,14 @@ class Visitor(asyncio.Protocol):
         """The service sends nothing more; the visitor may."""
         self._raw_ended = True
         if self._ended:
-            self._finish(Outcome.ANSWERED)
+            self._finish(ANSWERED)
         elif not self.transport.is_closing():
             self._write_eof()
 
     def raw_lost(self) -> None:
         """The channel of an upgraded connection is gone."""
         self._upstream = None
-        self._report(Outcome.ANSWERED)
+        self._report(ANSWERED)
         self._close()
 
     # endings
@@ -472,13 +527,13 @@ class Visitor(asyncio.Protocol):
 
     def _next(self) -> None:
         """Start the next pipelined request, unless the visitor does not take the answers it has."""
-        if self.phase is not Phase.HEAD or self._writing_paused:
+        if self.phase is not HEAD or self._writing_paused:
             return
         data, self._buffer = self._buffer, b""
         self._unhold_buffer()
         if data:
             self._read_head(data)
-        if self._ended and self.phase is Phase.HEAD:
+        if self._ended and self.phase is HEAD:
             self._close()
 
     def _leave_upstream(self) -> Upstream:
@@ -493,11 +548,11 @@ class Visitor(asyncio.Protocol):
         """Answer ``problem`` ourselves, and end the connection."""
         if self._upstream is not None:
             self._leave_upstream().close()
-        if self._pool is not None and self.phase is Phase.WAITING:
+        if self._pool is not None and self.phase is WAITING:
             self._pool.withdraw(self)
         if self._answering:  # too late for another answer
             self._report(problem.outcome)
-            self.phase = Phase.GONE
+            self.phase = GONE
             self.transport.abort()
             return
         parsed = self._outcome is not None
@@ -517,7 +572,7 @@ class Visitor(asyncio.Protocol):
         if not wait or self._ended or self.transport.is_closing():
             self._close()
             return
-        self.phase = Phase.LEAVING
+        self.phase = LEAVING
         self.deadline = self._loop.time() + LINGER
         if self._reading_holds:
             self._reading_holds = 0
@@ -531,7 +586,7 @@ class Visitor(asyncio.Protocol):
             self.transport.write_eof()
 
     def _close(self) -> None:
-        self.phase = Phase.GONE
+        self.phase = GONE
         self.deadline = self._loop.time() + self._limits.body_timeout  # for a peer that takes nothing
         self.uncork()
         self.transport.close()
@@ -546,10 +601,10 @@ class Visitor(asyncio.Protocol):
         """The visitor is gone: so is what was under way for it."""
         if self._upstream is not None:
             self._leave_upstream().close()
-        if self._pool is not None and self.phase is Phase.WAITING:
+        if self._pool is not None and self.phase is WAITING:
             self._pool.withdraw(self)
-        self._report(Outcome.ANSWERED if self.phase is Phase.RAW else Outcome.ABORTED)
-        if self.phase is not Phase.GONE:
+        self._report(ANSWERED if self.phase is RAW else ABORTED)
+        if self.phase is not GONE:
             self._close()
 
     def _report(self, outcome: Outcome) -> None:
@@ -570,7 +625,7 @@ class Visitor(asyncio.Protocol):
 
     def timed_out(self, now: float) -> None:
         """The deadline passed; bytes that moved since the last look count as a new start."""
-        if self.moved and self.phase in (Phase.EXCHANGE, Phase.RAW):
+        if self.moved and self.phase in (EXCHANGE, RAW):
             self.moved = False
             self.deadline = now + self._idle_limit()
             return
@@ -590,16 +645,16 @@ class Visitor(asyncio.Protocol):
                 self.transport.abort()
 
     def _idle_limit(self) -> float:
-        if self.phase is Phase.EXCHANGE and not self._answering:
+        if self.phase is EXCHANGE and not self._answering:
             return self._limits.response_timeout if self._body.done else self._limits.body_timeout
         return self._limits.idle_timeout
 
     def server_stops(self) -> bool:
         """Close if nothing is under way; true if something is, after which it closes by itself."""
         self._keep_alive = False
-        if self.phase is Phase.HEAD and not self._head_began:
+        if self.phase is HEAD and not self._head_began:
             self._close()
-        return self.phase in (Phase.WAITING, Phase.EXCHANGE) or self._head_began
+        return self.phase in (WAITING, EXCHANGE) or self._head_began
 
     @property
     def access_line(self) -> dict[str, str]:
