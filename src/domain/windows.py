@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from math import inf
 
-START = 256 * 1024  # bytes; small answers beside a download wait for about this much
+START = 384 * 1024  # bytes; small answers beside a download wait for about this much
 SMALLEST = 4 * 1024  # bytes a new channel gets when others hold nearly everything
 LARGEST = 8 * 1024 * 1024  # bytes; fills 100 MB/s at 80 ms
-LONG = 0.002  # seconds of a round trip from which on a window grows; below it the first one moves 130 MB/s
+LONG = 0.002  # seconds of a round trip from which on a window grows; below it the first one moves 200 MB/s
 _SHARE = 128  # a new channel gets at most this part of what is left, so that many more fit
 
 

@@ -17,7 +17,7 @@ from asyncssh.packet import String
 from rig import LIMIT, Rig, Service, Visit, answering, plain, until
 
 from tunnel_server.adapters.ssh import lean
-from tunnel_server.adapters.ssh.channel import TunnelChannel
+from tunnel_server.adapters.ssh.channel import PACKET, TunnelChannel
 from tunnel_server.adapters.ssh.connection import Connection
 
 MIB = 1 << 20
@@ -224,3 +224,21 @@ async def test_a_client_cannot_send_more_than_its_window(rig: Rig) -> None:
         packet = asyncssh.packet.SSHPacket(String(bytes(client._recv_window + 1)))
         with pytest.raises(asyncssh.ProtocolError, match="Window exceeded"):
             channel.process_packet(MSG_CHANNEL_DATA, number, packet)
+
+
+async def test_small_pieces_that_wait_for_the_window_leave_together(rig: Rig) -> None:
+    async with Service(endless) as service, rig.tunnel(service.port) as host:
+        connection = await logged_in(rig)
+        await stall(await rig.connect(), host)
+        channel: Any = await until(
+            lambda: next((c for c in connection._channels.values() if getattr(c, "_kept", 0)), None)
+        )
+        channel._send_window = 0
+        for _ in range(100_000):
+            channel.write(b"x")
+        before = connection._send_seq
+
+        channel._send_window = 1 << 20
+        channel._flush_send_buf()
+
+        assert connection._send_seq - before <= 100_000 // PACKET + 2

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 WRITE_BUFFER = 128 * 1024  # bytes a channel holds beyond its window before its receiver is paused
 PACKET = 32 * 1024  # bytes of data a client may send in one packet; OpenSSH sends no more anyway
 MIN_PACKET = 1024  # bytes a client has to take in one packet: one that takes a single byte would keep the loop busy
-_PIECE = 32 * 1024  # bytes up to which what a paused receiver is sent is put together
+PIECE = 32 * 1024  # bytes up to which small pieces that have to wait, either way, are put together
 
 log = structlog.get_logger()
 
@@ -49,7 +49,7 @@ class TunnelChannel(asyncssh.SSHUNIXChannel[bytes]):
         """Keep what a paused receiver is not to see yet; a flood of tiny packets makes few pieces all the same."""
         self._kept += len(data)
         last = self._recv_buf[-1][0] if self._recv_buf else None
-        if isinstance(last, bytearray) and len(last) < _PIECE:
+        if isinstance(last, bytearray) and len(last) < PIECE:
             last += data
         else:
             self._recv_buf.append((bytearray(data), None))  # type: ignore[arg-type]
@@ -75,6 +75,19 @@ class TunnelChannel(asyncssh.SSHUNIXChannel[bytes]):
         leave = self._window - self._kept
         self.send_packet(MSG_CHANNEL_WINDOW_ADJUST, UInt32(leave - self._recv_window))
         self._recv_window = leave
+
+    def write(self, data: bytes, datatype: asyncssh.DataType = None) -> None:
+        """Send ``data``; where some waits for the window already, the two are put together, not sent one by one."""
+        last = self._send_buf[-1][0] if self._send_buf and self._send_state == "open" else None
+        if isinstance(last, bytearray) and len(last) < PIECE and datatype is None:
+            last += data
+            self._send_buf_len += len(data)
+            self._pause_resume_writing()
+        else:
+            self._send(data, datatype)
+
+    def _send(self, data: bytes, datatype: asyncssh.DataType) -> None:
+        super().write(data, datatype)
 
     def _cleanup(self, exc: Exception | None = None) -> None:
         if self._conn is not None:

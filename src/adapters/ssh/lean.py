@@ -25,7 +25,7 @@ from asyncssh.encryption import ChachaEncryption, Encryption, GCMEncryption
 from asyncssh.packet import SSHPacketLogger
 
 from tunnel_server.adapters.ssh.aead import TAG, ChachaCipher, GcmCipher, PacketCipher
-from tunnel_server.adapters.ssh.channel import TunnelChannel
+from tunnel_server.adapters.ssh.channel import PIECE, TunnelChannel
 from tunnel_server.adapters.ssh.connection import TURN, Connection
 
 TESTED = frozenset({"2.24.0", "2.24.1"})  # of asyncssh; read its changes to connection.py and channel.py before adding
@@ -281,17 +281,21 @@ class LeanChannel(TunnelChannel):
 
     def write(self, data: bytes, datatype: asyncssh.DataType = None) -> None:
         size = len(data)
-        if self._send_state != "open" or datatype is not None:
-            super().write(data, datatype)  # which raises
-        elif not size:
-            return
-        elif self._send_buf or size > self._send_window or size > self._send_pktsize:
-            self._send_buf.append((memoryview(data), None))  # type: ignore[arg-type]
-            self._send_buf_len += size
-            self._flush_send_buf()
+        if self._send_buf or self._send_state != "open" or datatype is not None or not size:
+            super().write(data, datatype)
+        elif size > self._send_window or size > self._send_pktsize:
+            self._send(data, None)
         else:
             self._send_window -= size
             self._connection.send_data(self._send_chan, data, size)  # type: ignore[arg-type]
+
+    def _send(self, data: bytes, datatype: asyncssh.DataType) -> None:
+        if self._send_state != "open" or datatype is not None or not data:
+            super()._send(data, datatype)  # which raises, or does nothing
+            return
+        self._send_buf.append((memoryview(data), None))  # type: ignore[arg-type]
+        self._send_buf_len += len(data)
+        self._flush_send_buf()
 
     def _flush_send_buf(self) -> None:
         buffers = self._send_buf
@@ -307,6 +311,8 @@ class LeanChannel(TunnelChannel):
             self._send_buf_len -= size
             self._send_window -= size
             self._connection.send_data(self._send_chan, data, size)  # type: ignore[arg-type]
+        if buffers and len(buffers[-1][0]) < PIECE and not isinstance(buffers[-1][0], bytearray):
+            buffers[-1] = (bytearray(buffers[-1][0]), None)  # small, so that more can be put to it
         super()._flush_send_buf()  # what follows the data: pauses, the end of the stream, or of the channel
 
 
