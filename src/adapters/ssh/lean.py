@@ -28,7 +28,7 @@ from tunnel_server.adapters.ssh.aead import TAG, ChachaCipher, GcmCipher, Packet
 from tunnel_server.adapters.ssh.channel import PIECE, TunnelChannel
 from tunnel_server.adapters.ssh.connection import TURN, Connection
 
-TESTED = frozenset({"2.24.0", "2.24.1"})  # of asyncssh; read its changes to connection.py and channel.py before adding
+TESTED = frozenset({"2.24.1"})  # of asyncssh; read its changes to connection.py and channel.py before adding
 
 READ_AT_ONCE = 256 * 1024  # bytes taken from a socket in one call
 MAX_KEPT = 512 * 1024  # bytes of a packet that has not come whole; a packet may have half of that
