@@ -7,6 +7,8 @@ run: .venv/run ; $(BIN)/tunnel-server run
 test: .venv/dev ; $(BIN)/pytest
 check: .venv/dev ; $(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/pyright && $(BIN)/lint-imports
 fmt: .venv/dev ; $(BIN)/ruff format . && $(BIN)/ruff check --fix .
+# The scanners pin other versions of what the server uses.
+.venv-scan: ; $(PYTHON) -m venv .venv-scan && .venv-scan/bin/pip install -q sslyze ssh-audit || { rm -rf .venv-scan; exit 1; }
 bench: .venv/bench ; $(BIN)/python bench/run.py
 
 .venv/run: pyproject.toml

@@ -47,6 +47,17 @@ def new_key(path):
     return str(path)
 
 
+def new_certificate(folder, *hosts):
+    """(certificate, key) for the hosts and 127.0.0.1, ECDSA with P-256; those that are there already are kept."""
+    certificate, key = folder / "tls.crt", folder / "tls.key"
+    if not certificate.exists():
+        names = ",".join(["IP:127.0.0.1", *(f"DNS:{host}" for host in hosts)])
+        kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30"]
+        out = ["-subj", f"/CN={hosts[0]}", "-addext", f"subjectAltName={names}", "-out", certificate, "-keyout", key]
+        subprocess.run(["openssl", "req", "-x509", *kind, *out], check=True, capture_output=True)
+    return certificate, key
+
+
 def sparse_file(path, size):
     """A file of zeros; read once, so that the first transfer of it finds it in memory like all others."""
     if not path.exists():

@@ -40,6 +40,7 @@ def options():
     ap.add_argument("--env", action="append", default=[], metavar="K=V")
     ap.add_argument("--ssh-port", type=int, default=2222)
     ap.add_argument("--http-port", type=int, default=3000)
+    ap.add_argument("--https-port", type=int, help="where HTTPS is served, too")
     ap.add_argument("--host-suffix", default="local.test")
     ap.add_argument("--key", required=True)
     ap.add_argument("--ssh-opts", default="", help="extra OpenSSH client options, e.g. '-c aes128-gcm@openssh.com'")
@@ -86,6 +87,7 @@ def server_specs(o):
                 "env": dict(e.split("=", 1) for e in o.env),
                 "ssh_port": o.ssh_port,
                 "http_port": o.http_port,
+                "https_port": o.https_port,
                 "host_suffix": o.host_suffix,
                 "key": o.key,
                 "ssh_opts": o.ssh_opts,

@@ -8,6 +8,8 @@ COMPARED = "nginx+sshd"  # the floor that the goals name, with the cipher OpenSS
 GCM = ("sshd+gcm", "nginx+sshd+gcm")  # floors with AES-GCM; the last is COMPARED's
 FLOOR_NAMES = ("direct", "sshd", COMPARED, *GCM)
 MIXED = "mixed 50/s + 2 downloads"
+HTTPS = "https 2B c64"
+FLOOD = "https 50/s + handshakes"
 FAULTS = ("errors", "lost", "not_200")  # figures that count what went wrong
 
 
@@ -33,6 +35,10 @@ GOALS = [
     Goal("50 requests/s beside two downloads: p99", MIXED, "p99_ms", "<=", 0.3),
     Goal("50 requests/s beside two downloads: p99, ms", MIXED, "p99_ms", "<=", 12, ratio=False),
     Goal("two downloads beside 50 requests/s: share of alone", MIXED, "download_share", ">=", 0.85, ratio=False),
+    Goal("HTTPS, 2 B, 64 connections: server CPU to HTTP's", HTTPS, "cpu_to_http", "<=", 1.35, ratio=False),
+    Goal("TLS 1.3 handshakes/s", "handshakes TLS 1.3", "rate", ">=", 0.5),
+    Goal("TLS 1.2 handshakes/s", "handshakes TLS 1.2", "rate", ">=", 0.5),
+    Goal("50 HTTPS requests/s beside handshakes: p99, ms", FLOOD, "p99_ms", "<=", 30, ratio=False),
     Goal("500 idle clients: cores", "memory 500 clients", "idle_cpu_cores", "<=", 0.03, ratio=False),
     Goal("500 idle clients: KiB each", "memory 500 clients", "rss_KiB_per_client", "<=", 25, ratio=False),
     Goal("5,000 idle clients: connected", "idle 5000 clients", "alive", ">=", 5000, ratio=False),

@@ -12,8 +12,8 @@ from basics import HERE, PY, http_get, new_key, stop
 from measuring import Meter
 
 
-def wrk(port, host, path, conns, seconds, headers=(), hosts_file=None):
-    """wrk's figures; rate counts good answers only."""
+def wrk(port, host, path, conns, seconds, headers=(), hosts_file=None, scheme="http"):
+    """wrk's figures; rate counts good answers only. Over TLS it names 127.0.0.1 to the server, whatever the host."""
     env = dict(os.environ, WRK_PATH=path)
     if hosts_file:
         env["WRK_HOSTS"] = str(hosts_file)
@@ -21,7 +21,7 @@ def wrk(port, host, path, conns, seconds, headers=(), hosts_file=None):
     for h in (f"Host: {host}", *headers):
         args += ["-H", h]
     out = subprocess.run(
-        [*args, f"http://127.0.0.1:{port}{path}"], capture_output=True, text=True, env=env, timeout=seconds + 20
+        [*args, f"{scheme}://127.0.0.1:{port}{path}"], capture_output=True, text=True, env=env, timeout=seconds + 20
     )
     for line in out.stdout.splitlines():
         if line.startswith("JSON"):
@@ -38,6 +38,11 @@ def measured_wrk(target, origin, path, conns, seconds, headers=(), hosts=None, c
     port, host, hosts_file = hosts or (*target.endpoint("web"), None)
     with Meter(target, origin, client_pids) as m:
         r = wrk(port, host, path, conns, seconds, headers, hosts_file)
+    return wrk_figures(r, m)
+
+
+def wrk_figures(r, m):
+    """What is kept of one wrk run, with what it cost."""
     return {k: r[k] for k in ("rate", "p50_ms", "p99_ms", "errors")} | m.per(r["good"] / 1000, "s_per_1000")
 
 
@@ -82,6 +87,41 @@ class Helper:
             self.proc.kill()
             self.proc.wait()
         self.proc.stdout.close()
+
+
+class Handshakes:
+    """Full TLS handshakes, as many as several processes can do at once."""
+
+    PROCESSES = 4
+
+    def __init__(self, target, version):
+        args = (*target.endpoint("web", "https"), version)
+        self.helpers = [Helper("tlsload.py", *args) for _ in range(self.PROCESSES)]
+
+    def __enter__(self):
+        return self
+
+    def begin(self, seconds):
+        self.seconds = seconds
+        for h in self.helpers:
+            h.send(str(seconds))
+
+    def end(self):
+        """Their figures, once the time is over."""
+        rs = [h.receive() for h in self.helpers]
+        times, errors = sorted(t for r in rs for t in r["times_ms"]), [r["first_error"] for r in rs if r["errors"]]
+        if not times:
+            raise RuntimeError(f"no handshake: {errors[:1]}")
+        n = len(times)
+        out = {"handshakes": n, "rate": n / self.seconds, "errors": sum(r["errors"] for r in rs)}
+        out |= {"p50_ms": times[n // 2], "p99_ms": times[int(n * 0.99)]}
+        return out | ({"first_error": errors[0]} if errors else {})
+
+    def __exit__(self, *exc):
+        for h in self.helpers:  # all are told before one is waited for
+            h.proc.stdin.close()
+        for h in self.helpers:
+            h.__exit__(*exc)
 
 
 class MassClients:

@@ -1,6 +1,6 @@
 """Open-loop load: requests at a fixed pace, whether or not earlier ones have been answered.
 
-  paced.py PORT HOST PATH PER_SECOND SECONDS
+  paced.py PORT HOST PATH PER_SECOND SECONDS [https]
 
 Prints a line when its connections are open, waits for one, and prints one JSON line at the end.
 
@@ -17,13 +17,18 @@ import json
 import os
 import select
 import socket
+import ssl
 import sys
 import time
 
 port, host, path = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 per_second, seconds = float(sys.argv[4]), float(sys.argv[5])
+over_tls = sys.argv[6:] == ["https"]
 
 REQUEST = f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
+TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+TLS.check_hostname, TLS.verify_mode = False, ssl.CERT_NONE
+TLS.set_alpn_protocols(["http/1.1"])
 KEPT = 10  # connections opened before the start
 PATIENCE = 5.0  # seconds that the last answers may take
 
@@ -32,6 +37,9 @@ class Connection:
     def __init__(self):
         self.socket = socket.create_connection(("127.0.0.1", port), 5)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if over_tls:
+            self.socket = TLS.wrap_socket(self.socket, server_hostname=host)
+            self.socket.setblocking(False)  # a record may be a ticket, and no answer
 
     def fileno(self):
         return self.socket.fileno()
@@ -42,7 +50,10 @@ class Connection:
 
     def read(self):
         """True when the whole answer is there; raises if there will be none, or not a good one."""
-        chunk = self.socket.recv(65536)
+        try:
+            chunk = self.socket.recv(65536)
+        except ssl.SSLWantReadError:
+            return False
         if not chunk:
             raise ConnectionError("closed")
         self.data += chunk
@@ -73,7 +84,7 @@ def warm():
         c = Connection()
         c.send(0)
         while not c.read():
-            pass
+            select.select([c], [], [], PATIENCE)
         idle.append(c)
     return idle
 

@@ -17,6 +17,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from basics import new_certificate
+
 HERE = Path(__file__).resolve().parent
 ALL = ["--floor", "direct,sshd,nginx+sshd,sshd+gcm,nginx+sshd+gcm", "--reps", "5", "--side-reps", "2"]
 
@@ -40,12 +42,17 @@ def main() -> int:
         key = Path(folder) / "key"
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
         server = f"{sys.executable} -m tunnel_server run"
+        certificate, tls_key = new_certificate(Path(folder), "local.test", "*.local.test")
         settings = {
             "BASE_URL": "http://local.test:3000",
             "TUNNEL_SERVER_SSH_HOST_KEY_PATH": f"{folder}/host_key",
             "TUNNEL_SERVER_LISTEN_HOST": "127.0.0.1",
+            "TLS_PORT": "8443",
+            "TLS_CERT_FILE": certificate,
+            "TLS_KEY_FILE": tls_key,
         }
         command = [sys.executable, str(HERE / "bench.py"), "--name", "ours", "--server-cmd", server]
+        command += ["--https-port", settings["TLS_PORT"]]
         for name, value in settings.items():
             command += ["--env", f"{name}={value}"]
         command += ["--key", str(key), "--out", str(own.out), *(options or ALL)]

@@ -9,7 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from basics import HERE, PY, TUNNELS, http_get, new_key, stop, wait_port
+from basics import HERE, PY, TUNNELS, http_get, new_certificate, new_key, stop, wait_port
 
 SSH_OPTIONS = {
     "StrictHostKeyChecking": "no",
@@ -47,6 +47,8 @@ class Tunnelled:
             )
         wait_port(self.spec["ssh_port"])
         wait_port(self.spec["http_port"])
+        if self.spec.get("https_port"):
+            wait_port(self.spec["https_port"])
         time.sleep(0.5)
         self.client_id = self.client_id_of(self.spec["key"])
 
@@ -62,8 +64,13 @@ class Tunnelled:
     def host(self, tunnel, client_id):
         return f"{tunnel}-{client_id}.{self.spec['host_suffix']}"
 
-    def endpoint(self, tunnel):
-        return self.spec["http_port"], self.host(tunnel, self.client_id)
+    def endpoint(self, tunnel, scheme="http"):
+        return self.spec[f"{scheme}_port"], self.host(tunnel, self.client_id)
+
+    @property
+    def has_tls(self):
+        """Whether it serves HTTPS, too."""
+        return bool(self.spec.get("https_port"))
 
     def connect(self):
         fwd = [x for n, p in TUNNELS.items() for x in ("-R", f"/{n}:localhost:{p}")]
@@ -100,6 +107,7 @@ class Direct:
     kind = "floor"
     name = "direct"
     client = None
+    has_tls = False
 
     def __init__(self, *_):
         pass
@@ -124,6 +132,7 @@ class Sshd(Tunnelled):
     kind = "floor"
     name = "sshd"
     SSH_PORT, BASE = 2200, 5100
+    has_tls = False
     CIPHER = ()  # options of the client; none: what OpenSSH chooses by itself
 
     def __init__(self, spec, work):
@@ -174,7 +183,8 @@ class NginxSshd(Sshd):
     """nginx as reverse proxy by host name onto unix sockets that sshd forwards."""
 
     name = "nginx+sshd"
-    SSH_PORT, HTTP = 2201, 3081
+    SSH_PORT, HTTP, HTTPS = 2201, 3081, 3481
+    has_tls = True
 
     def start(self):
         super().start()
@@ -184,12 +194,14 @@ class NginxSshd(Sshd):
             for n in TUNNELS
         )
         servers = "\n".join(
-            f"""  server {{ listen 127.0.0.1:{self.HTTP}; server_name {n}.floor.test; location / {{
+            f"""  server {{ listen 127.0.0.1:{self.HTTP}; listen 127.0.0.1:{self.HTTPS} ssl;
+    server_name {n}.floor.test; location / {{
     proxy_pass http://u_{n}; proxy_http_version 1.1;
     proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $conn; proxy_set_header Host $host;
     proxy_request_buffering off; proxy_max_temp_file_size 0; proxy_read_timeout 300s; }} }}"""
             for n in TUNNELS
         )
+        certificate, key = new_certificate(d, "*.floor.test")
         (d / "nginx.conf").write_text(f"""
 worker_processes 1; daemon off; pid {d}/nginx.pid; error_log {d}/error.log warn;
 events {{ worker_connections 8192; }}
@@ -198,15 +210,18 @@ http {{
   client_body_temp_path {d}/t1; proxy_temp_path {d}/t2; fastcgi_temp_path {d}/t3;
   uwsgi_temp_path {d}/t4; scgi_temp_path {d}/t5;
   map $http_upgrade $conn {{ default upgrade; '' ''; }}
+  ssl_certificate {certificate}; ssl_certificate_key {key}; ssl_protocols TLSv1.2 TLSv1.3;
+  ssl_session_tickets off; ssl_session_cache off;
 {upstreams}
 {servers}
 }}
 """)
         self.nginx = subprocess.Popen(["nginx", "-p", str(d), "-c", str(d / "nginx.conf")])
         wait_port(self.HTTP)
+        wait_port(self.HTTPS)
 
-    def endpoint(self, tunnel):
-        return self.HTTP, f"{tunnel}.floor.test"
+    def endpoint(self, tunnel, scheme="http"):
+        return self.HTTPS if scheme == "https" else self.HTTP, f"{tunnel}.floor.test"
 
     def connect(self):
         d = self.work / self.name
@@ -238,7 +253,7 @@ class NginxSshdGcm(NginxSshd):
     """The same with AES-GCM."""
 
     name = "nginx+sshd+gcm"
-    SSH_PORT, HTTP = 2204, 3082
+    SSH_PORT, HTTP, HTTPS = 2204, 3082, 3482
     CIPHER = AES_GCM
 
 

@@ -29,6 +29,7 @@ def make_rig(tmp_path: Path, lean_ssh: bool) -> Callable[..., object]:
             "port": 0,
             "ssh_port": 0,
             "metrics_port": 0,
+            "tls_port": 0,
             "listen_host": "127.0.0.1",
             "metrics_host": "127.0.0.1",
             "ssh_host_key_path": str(tmp_path / "ssh" / "host_key"),

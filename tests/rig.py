@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import shutil
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -54,11 +55,19 @@ class Rig:
         events = self.container.events()
         events.add(self.container.metrics())
         events.add(self.container.relay())
+        if self.settings.dev_tls:
+            events.add(self.container.dev_tunnels())
         await self._stack.__aenter__()
         self.metrics = await self._stack.enter_async_context(self.container.metrics_listener())
         await self._stack.enter_async_context(self.container.control())
+        await self._stack.enter_async_context(self.container.ssh_door())
         self.ssh = await self._stack.enter_async_context(self.container.ssh())
+        await self._stack.enter_async_context(self.container.http_door())
         self.http = await self._stack.enter_async_context(self.container.http())
+        if self.settings.has_certificate():
+            await self._stack.enter_async_context(self.container.certificates())
+            await self._stack.enter_async_context(self.container.tls_door())
+            self.tls = await self._stack.enter_async_context(self.container.tls())
         self.container.readiness().begin()
         return self
 
@@ -119,10 +128,20 @@ class Rig:
 
     # visitors
 
-    async def connect(self, address: str = "127.0.0.1") -> Visit:
-        """Open a visitor's connection from ``address``, one of this machine's."""
+    async def connect(self, address: str = "127.0.0.1", port: int = 0) -> Visit:
+        """Open a visitor's connection from ``address``, one of this machine's, to ``port``; 0 for HTTP's."""
         visit = Visit(
-            *await asyncio.open_connection("127.0.0.1", self.http.port, limit=1 << 22, local_addr=(address, 0))
+            *await asyncio.open_connection("127.0.0.1", port or self.http.port, limit=1 << 22, local_addr=(address, 0))
+        )
+        self._visits.append(visit)
+        return visit
+
+    async def connect_tls(self, context: ssl.SSLContext, server_name: str | None) -> Visit:
+        """Open a visitor's connection to the TLS port."""
+        visit = Visit(
+            *await asyncio.open_connection(
+                "127.0.0.1", self.tls.port, limit=1 << 22, ssl=context, server_hostname=server_name or ""
+            )
         )
         self._visits.append(visit)
         return visit

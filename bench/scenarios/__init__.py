@@ -6,6 +6,7 @@ from scenarios.mixed import mixed, mixed_closed
 from scenarios.requests import close, many, small, ws
 from scenarios.setup import setup
 from scenarios.streams import slow, stream
+from scenarios.tls import flood, handshakes, https
 
 SCENARIOS = {
     "small": small,
@@ -19,5 +20,8 @@ SCENARIOS = {
     "slow": slow,
     "mixed": mixed,
     "mixed-closed": mixed_closed,
+    "https": https,
+    "handshakes": handshakes,
+    "flood": flood,
     "growth": growth,
 }

@@ -31,6 +31,10 @@ BaseUrl = Annotated[str | None, typer.Option("--base-url", help="Public URL: sch
 Port = Annotated[str | None, typer.Option("--port", help="HTTP port.")]
 SshPort = Annotated[str | None, typer.Option("--ssh-port", help="SSH port.")]
 MetricsPort = Annotated[str | None, typer.Option("--metrics-port", help="Metrics port.")]
+TlsPort = Annotated[str | None, typer.Option("--tls-port", help="Port for HTTPS and SSH.")]
+DevTls = Annotated[
+    bool | None, typer.Option("--dev-tls/--no-dev-tls", help="Serve TLS with a certificate for development.")
+]
 ListenHost = Annotated[str | None, typer.Option("--listen-host", help="Address to serve on; empty for all.")]
 LogFormat = Annotated[str | None, typer.Option("--log-format", help="auto, json or console.")]
 AccessLog = Annotated[bool | None, typer.Option("--access-log/--no-access-log", help="Log every request.")]
@@ -58,6 +62,8 @@ def run(
     base_url: BaseUrl = None,
     port: Port = None,
     ssh_port: SshPort = None,
+    tls_port: TlsPort = None,
+    dev_tls: DevTls = None,
     metrics_port: MetricsPort = None,
     listen_host: ListenHost = None,
     log_format: LogFormat = None,
@@ -70,6 +76,8 @@ def run(
         base_url=base_url,
         port=port,
         ssh_port=ssh_port,
+        tls_port=tls_port,
+        dev_tls=dev_tls,
         metrics_port=metrics_port,
         listen_host=listen_host,
         log_format=log_format,
@@ -97,6 +105,8 @@ def show_config(
     base_url: BaseUrl = None,
     port: Port = None,
     ssh_port: SshPort = None,
+    tls_port: TlsPort = None,
+    dev_tls: DevTls = None,
     metrics_port: MetricsPort = None,
     listen_host: ListenHost = None,
     log_format: LogFormat = None,
@@ -110,6 +120,8 @@ def show_config(
         base_url=base_url,
         port=port,
         ssh_port=ssh_port,
+        tls_port=tls_port,
+        dev_tls=dev_tls,
         metrics_port=metrics_port,
         listen_host=listen_host,
         log_format=log_format,

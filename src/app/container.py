@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from dependency_injector import containers, providers
 
 from tunnel_server.adapters.control.plane import ControlPlane
 from tunnel_server.adapters.metrics.listener import MetricsListener
 from tunnel_server.adapters.metrics.prometheus import PrometheusMetrics
-from tunnel_server.adapters.proxy.limits import Limits
+from tunnel_server.adapters.proxy.limits import Limits, Secure
 from tunnel_server.adapters.proxy.listener import HttpListener
 from tunnel_server.adapters.proxy.relay import Relay
 from tunnel_server.adapters.ssh.listener import SshLimits, SshListener
+from tunnel_server.adapters.tls.doorman import Inner
+from tunnel_server.adapters.tls.listener import TlsLimits, TlsListener
+from tunnel_server.adapters.tls.proxied import Door, Peer
 from tunnel_server.app.desk import Desk
 from tunnel_server.app.events import Fanout, Readiness
 from tunnel_server.app.settings import Settings
 from tunnel_server.app.welcome import ssh_line
+from tunnel_server.domain.arrival import Arrival
 from tunnel_server.domain.naming import BaseUrl
+from tunnel_server.domain.ports import TunnelEvents
 from tunnel_server.domain.registry import TunnelRegistry
 from tunnel_server.domain.routing import Router
+
+if TYPE_CHECKING:
+    from tunnel_server.adapters.tls.certificates import Certificates
+    from tunnel_server.adapters.tls.devca import DevTls
 
 
 def _ssh_limits(settings: Settings) -> SshLimits:
@@ -69,6 +80,83 @@ def _host_key(path: str, encoded: str | None) -> tuple[Path, str | None]:
     return Path(path), encoded
 
 
+ALPN = ("http/1.1", "ssh")
+
+
+class _Inner(Inner):
+    """Takes over what came to the TLS port, as what came to the other two is taken."""
+
+    def __init__(self, ssh: SshListener, http: HttpListener) -> None:
+        self._ssh = ssh
+        self._http = http
+
+    def ssh(self, peer: Peer, *, raw: bool) -> asyncio.Protocol:
+        return cast(asyncio.Protocol, self._ssh.protocol(peer, raw=raw))
+
+    def visitor(self, arrival: Arrival) -> asyncio.Protocol:
+        return self._http.protocol(arrival)
+
+    def http2(self, arrival: Arrival) -> asyncio.Protocol:
+        return self._http.protocol(arrival)
+
+
+def _secure(settings: Settings, base: BaseUrl) -> Secure:
+    port = base.port if base.scheme == "https" else settings.tls_port
+    return Secure(
+        force=settings.force_https,
+        authority=base.hostname if port in (None, 443) else f"{base.hostname}:{port}",
+        redirect=settings.tls_redirect,
+        hsts=f"Strict-Transport-Security: {settings.hsts}\r\n".encode() if settings.hsts else b"",
+    )
+
+
+def _tls_limits(settings: Settings) -> TlsLimits:
+    return TlsLimits(
+        handshake_timeout=settings.tls_handshake_timeout,
+        max_handshakes=settings.max_handshakes,
+        backlog=settings.listen_backlog,
+        socket_buffer=settings.visitor_socket_buffer,
+    )
+
+
+def _dev_certificate(settings: Settings, base: BaseUrl) -> DevTls:
+    from tunnel_server.adapters.tls.devca import ensure_dev_certificate
+
+    return ensure_dev_certificate(Path(settings.dev_tls_folder), base.hostname)
+
+
+def _certificates(settings: Settings, base: BaseUrl, metrics: PrometheusMetrics) -> Certificates:
+    from tunnel_server.adapters.tls.certificates import Certificates, Sources  # only a server with TLS pays for it
+
+    cert, key = settings.certificate_files() or (None, None)
+    if settings.dev_tls:
+        made = _dev_certificate(settings, base)
+        cert, key = made.certificate, made.key
+    sources = Sources(
+        cert_file=cert,
+        key_file=key,
+        cert_text=settings.tls_cert or None,
+        key_text=settings.tls_key or None,
+        directory=Path(settings.tls_cert_dir) if settings.tls_cert_dir else None,
+    )
+    return Certificates(
+        sources,
+        metrics,
+        key_log=Path(settings.tls_key_log) if settings.tls_key_log else None,
+        alpn=ALPN,
+    )
+
+
+def _dev_tunnels(settings: Settings, base: BaseUrl, certificates: Certificates) -> TunnelEvents:
+    from tunnel_server.adapters.tls.devtunnels import DevTunnels
+
+    return DevTunnels(certificates, Path(settings.dev_tls_folder), base.hostname)
+
+
+def _ssh_names(settings: Settings, base: BaseUrl) -> frozenset[str]:
+    return frozenset(settings.ssh_hostnames or [base.hostname])
+
+
 class Container(containers.DeclarativeContainer):
     """The one place that picks adapters."""
 
@@ -88,6 +176,7 @@ class Container(containers.DeclarativeContainer):
         base=base,
         ready=readiness.provided.is_ready,
         ssh_hint=providers.Callable(ssh_line, base, settings.provided.ssh_port),
+        hsts=settings.provided.hsts,
     )
     relay = providers.Singleton(
         Relay,
@@ -97,8 +186,12 @@ class Container(containers.DeclarativeContainer):
         limits=providers.Callable(_relay_limits, settings),
         metrics=metrics,
         control=control.provided.protocol,
+        secure=providers.Callable(_secure, settings, base),
         access_log=settings.provided.access_log,
     )
+    ssh_door = providers.Singleton(Door, settings.provided.ssh_proxy_protocol, settings.provided.max_handshakes)
+    http_door = providers.Singleton(Door, settings.provided.http_proxy_protocol, settings.provided.max_handshakes)
+    tls_door = providers.Singleton(Door, settings.provided.tls_proxy_protocol, settings.provided.max_handshakes)
     ssh = providers.Singleton(
         SshListener,
         desk=desk,
@@ -107,12 +200,28 @@ class Container(containers.DeclarativeContainer):
         limits=providers.Callable(_ssh_limits, settings),
         address=providers.Callable(_address, settings.provided.listen_host, settings.provided.ssh_port),
         host_key=providers.Callable(_host_key, settings.provided.ssh_host_key_path, settings.provided.ssh_host_key),
+        door=ssh_door,
     )
     http = providers.Singleton(
         HttpListener,
         relay=relay,
         address=providers.Callable(_address, settings.provided.listen_host, settings.provided.port),
         grace=settings.provided.grace_period,
+        door=http_door,
+    )
+    dev_certificate = providers.Singleton(_dev_certificate, settings, base)
+    certificates = providers.Singleton(_certificates, settings, base, metrics)
+    dev_tunnels = providers.Singleton(_dev_tunnels, settings, base, certificates)
+    inner = providers.Singleton(_Inner, ssh, http)
+    tls = providers.Singleton(
+        TlsListener,
+        certificates=certificates,
+        inner=inner,
+        metrics=metrics,
+        limits=providers.Callable(_tls_limits, settings),
+        address=providers.Callable(_address, settings.provided.listen_host, settings.provided.tls_port),
+        ssh_names=providers.Callable(_ssh_names, settings, base),
+        door=tls_door,
     )
     metrics_listener = providers.Singleton(
         MetricsListener,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from typing import Any
 
+    from tunnel_server.adapters.tls.listener import TlsListener
     from tunnel_server.app.settings import Settings
 
 SHUTDOWN_NOTICE = "the server is stopping; requests under way may finish"
@@ -59,23 +60,45 @@ async def serve(container: Container, settings: Settings, stop: asyncio.Event) -
     events, readiness = container.events(), container.readiness()
     events.add(container.metrics())
     events.add(container.relay())
+    if settings.dev_tls:
+        events.add(container.dev_tunnels())
     async with contextlib.AsyncExitStack() as stack:
         # Metrics first, and so last to go: a stop that hangs can be watched.
         metrics = await stack.enter_async_context(container.metrics_listener())
         await stack.enter_async_context(container.control())
         # SSH before HTTP, and so after it on the way out: requests in flight need their tunnels.
+        await stack.enter_async_context(container.ssh_door())
         ssh = await stack.enter_async_context(container.ssh())
+        await stack.enter_async_context(container.http_door())
         http = await stack.enter_async_context(container.http())
+        tls = await _tls(container, stack) if settings.has_certificate() else None
         readiness.begin()
         gc.freeze()  # what was built by now stays; the collector need not walk it again
-        log.info("server.started", http_port=http.port, ssh_port=ssh.port, metrics_port=metrics.port)
+        log.info(
+            "server.started",
+            http_port=http.port,
+            ssh_port=ssh.port,
+            tls_port=tls.port if tls else None,
+            metrics_port=metrics.port,
+        )
         _greet(settings, ssh.port)
+        if settings.dev_tls:
+            print(container.dev_certificate().how_to_trust, flush=True)
         await stop.wait()
         readiness.end()
         log.info("server.stopping", grace=settings.grace_period)
         ssh.stop_accepting()
+        if tls is not None:
+            tls.stop_accepting()
         ssh.tell(SHUTDOWN_NOTICE)
     log.info("server.stopped")
+
+
+async def _tls(container: Container, stack: contextlib.AsyncExitStack) -> TlsListener:
+    """Start the TLS port, last: what it takes is given to the others."""
+    await stack.enter_async_context(container.certificates())
+    await stack.enter_async_context(container.tls_door())
+    return await stack.enter_async_context(container.tls())
 
 
 def _greet(settings: Settings, ssh_port: int) -> None:

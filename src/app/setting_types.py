@@ -13,6 +13,7 @@ Network = IPv4Network | IPv6Network
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
+_HOST_NAME = re.compile(r"(?=.{1,253}\Z)(\*\.)?[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
 _DURATION = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)\s*(ms|s|m|h|)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
 _SIZE = re.compile(r"([0-9]{1,15})\s*(B|KiB|MiB|GiB|)")
@@ -24,6 +25,22 @@ def text(value: str) -> str:
     if any(ord(character) < 32 for character in value):
         raise ValueError("has control characters")
     return value
+
+
+def lines(value: str) -> str:
+    """Any text, with ends of lines."""
+    if any(ord(character) < 32 and character not in "\r\n\t" for character in value):
+        raise ValueError("has control characters")
+    return value
+
+
+def host_names(value: str) -> tuple[str, ...]:
+    """Host names in lower case, separated by commas or spaces; the first label may be ``*``."""
+    found = tuple(dict.fromkeys(name.lower().removesuffix(".") for name in value.replace(",", " ").split()))
+    for name in found:
+        if _HOST_NAME.fullmatch(name) is None:
+            raise ValueError(f"has {name!r}, which is not a host name")
+    return found
 
 
 def boolean(value: str) -> bool:

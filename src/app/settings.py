@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Callable, Mapping
-from dataclasses import Field, dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from tunnel_server.app.setting_fields import PORT, PORT_LIMITS, About, buffer, count, seconds, setting
 from tunnel_server.app.setting_types import (
     Network,
     boolean,
     choice,
-    duration,
     networks,
     node_flag,
     several,
     size,
     text,
-    whole,
 )
+from tunnel_server.app.tls_settings import TlsSettings, contradictions
 from tunnel_server.domain.ciphers import EVERY
 from tunnel_server.domain.errors import InvalidBaseUrl, InvalidSetting
 from tunnel_server.domain.naming import BaseUrl
@@ -29,61 +29,11 @@ PREFIX = "TUNNEL_SERVER_"
 
 # Names of the reference server for parts that this one does not have yet: they may be set, and do nothing.
 NOT_YET = (
-    "TLS_PORT",
-    "SSH_HOSTNAMES",
-    "TLS_CERT_FILE",
-    "TLS_KEY_FILE",
-    "TLS_CERT",
-    "TLS_KEY",
     "COOKIE_SECRETS",
     "SAAS_PUBLIC_KEY",
     "SAAS_JWT_ISSUER",
     "SAAS_BASE_URL",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class About:
-    """What is known of a setting besides its value. ``env`` is its name at the reference server, if it has one."""
-
-    read: Callable[[str], Any]
-    help: str
-    example: str
-    env: str | None
-    limits: str
-    secret: bool
-
-
-def _setting(
-    default: Any,
-    read: Callable[[str], Any],
-    help: str,
-    example: str,
-    *,
-    env: str | None = None,
-    limits: str = "",
-    secret: bool = False,
-) -> Any:
-    return field(default=default, metadata={"about": About(read, help, example, env, limits, secret)})
-
-
-def _seconds(default: float, help: str, low: float = 0.1, high: float = 86400.0) -> Any:
-    example = f"{default:g}s"
-    return _setting(default, duration(low, high), help, example, limits=f"{low:g} to {high:g} seconds")
-
-
-def _count(default: int, help: str, low: int = 1, high: int = 1_000_000) -> Any:
-    return _setting(default, whole(low, high), help, str(default), limits=f"{low} to {high}")
-
-
-def _buffer(whose: str) -> Any:
-    return _setting(
-        0,
-        size(4096, 64 << 20, or_none=True),
-        f"kernel's buffer of {whose} socket, each way; 0: the system sees to it",
-        "1MiB",
-        limits="4 KiB to 64 MiB, or 0",
-    )
 
 
 def _base_url(value: str) -> str:
@@ -95,61 +45,57 @@ def _base_url(value: str) -> str:
 
 
 _CIPHERS = tuple(cipher.decode() for cipher in EVERY)
-_PORT = whole(0, 65535)
-_PORT_LIMITS = "0 to 65535; 0 lets the system choose"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(TlsSettings):
     """The effective settings. Durations are seconds, sizes octets."""
 
-    base_url: str = _setting(
+    base_url: str = setting(
         "",
         _base_url,
         "public URL of the server: scheme, host, optional port",
         "https://tunnels.example.com",
         env="BASE_URL",
     )
-    port: int = _setting(3000, _PORT, "HTTP port", "3000", env="PORT", limits=_PORT_LIMITS)
-    ssh_port: int = _setting(2222, _PORT, "SSH port", "2222", env="SSH_PORT", limits=_PORT_LIMITS)
-    metrics_port: int = _setting(
-        8888, _PORT, "Prometheus metrics port", "8888", env="METRICS_PORT", limits=_PORT_LIMITS
-    )
-    listen_host: str = _setting("", text, "address to serve HTTP and SSH on; empty for all", "127.0.0.1")
-    metrics_host: str = _setting("", text, "address to serve metrics on; empty for all", "127.0.0.1")
-    ssh_host_key_path: str = _setting(
+    port: int = setting(3000, PORT, "HTTP port", "3000", env="PORT", limits=PORT_LIMITS)
+    ssh_port: int = setting(2222, PORT, "SSH port", "2222", env="SSH_PORT", limits=PORT_LIMITS)
+    metrics_port: int = setting(8888, PORT, "Prometheus metrics port", "8888", env="METRICS_PORT", limits=PORT_LIMITS)
+    listen_host: str = setting("", text, "address to serve HTTP and SSH on; empty for all", "127.0.0.1")
+    metrics_host: str = setting("", text, "address to serve metrics on; empty for all", "127.0.0.1")
+    ssh_host_key_path: str = setting(
         "./ssh/ssh_host_key",
         text,
         "file of the SSH host key; made if it is not there",
         "/etc/tunnel/key",
         env="SSH_HOST_KEY_PATH",
     )
-    ssh_host_key: str = _setting(
+    ssh_host_key: str = setting(
         "", text, "the SSH host key itself: base64 of its text", "LS0tLS1CRUdJTi…", env="SSH_HOST_KEY", secret=True
     )
-    debug: bool = _setting(False, node_flag, "log more", "1", env="DEBUG")
-    log_format: str = _setting(
+    debug: bool = setting(False, node_flag, "log more", "1", env="DEBUG")
+    log_format: str = setting(
         "auto", choice("auto", "json", "console"), "form of the log; auto: console on a terminal", "json"
     )
-    access_log: bool = _setting(False, boolean, "log every request", "true")
+    access_log: bool = setting(False, boolean, "log every request", "true")
 
-    login_timeout: float = _seconds(30, "time an SSH client has to log in", 1, 3600)
-    keepalive_interval: float = _seconds(10, "pause between signs of life asked of an SSH client", 1, 3600)
-    keepalive_count_max: int = _count(3, "unanswered signs of life after which a client is gone", 1, 100)
-    probe_timeout: float = _seconds(5, "time the holder of a contested name has to answer", 0.1, 60)
-    channel_open_timeout: float = _seconds(10, "time a client has to open a channel", 0.1, 600)
-    max_unauthenticated: int = _count(500, "SSH connections that have not logged in yet")
-    max_tunnels_per_connection: int = _count(100, "tunnels of one SSH connection")
-    max_sessions_per_connection: int = _count(10, "sessions of one SSH connection", 1, 1000)
-    ssh_ciphers: tuple[str, ...] = _setting(
+    login_timeout: float = seconds(30, "time an SSH client has to log in", 1, 3600)
+    keepalive_interval: float = seconds(10, "pause between signs of life asked of an SSH client", 1, 3600)
+    keepalive_count_max: int = count(3, "unanswered signs of life after which a client is gone", 1, 100)
+    probe_timeout: float = seconds(5, "time the holder of a contested name has to answer", 0.1, 60)
+    channel_open_timeout: float = seconds(10, "time a client has to open a channel", 0.1, 600)
+    max_unauthenticated: int = count(500, "SSH connections that have not logged in yet")
+    max_tunnels_per_connection: int = count(100, "tunnels of one SSH connection")
+    max_sessions_per_connection: int = count(10, "sessions of one SSH connection", 1, 1000)
+    ssh_ciphers: tuple[str, ...] = setting(
         (),
         several(*_CIPHERS),
         "ciphers to offer, best first; none: AES-GCM to whoever has it, whatever it likes best",
         "aes256-gcm@openssh.com",
         limits=", ".join(_CIPHERS),
     )
-    lean_ssh: bool = _setting(True, boolean, "handle packets on the lean path; false: all on asyncssh's own", "false")
-    channel_memory: int = _setting(
+    lean_ssh: bool = setting(True, boolean, "handle packets on the lean path; false: all on asyncssh's own", "false")
+    channel_memory: int = setting(
         64 << 20,
         size(1 << 20, 4 << 30),
         "what the services of one SSH connection may send ahead of their visitors, all together",
@@ -157,33 +103,38 @@ class Settings:
         limits="1 MiB to 4 GiB",
     )
 
-    head_size: int = _setting(
+    head_size: int = setting(
         64 * 1024, size(1024, 1 << 20), "size of a request's head", "64KiB", limits="1 KiB to 1 MiB"
     )
-    header_count: int = _count(100, "header fields of a request", 10, 10_000)
-    head_timeout: float = _seconds(15, "time a request's head may take")
-    keepalive_timeout: float = _seconds(75, "time a visitor's connection may be idle between requests")
-    body_timeout: float = _seconds(60, "time a request's body may stand still")
-    response_timeout: float = _seconds(600, "time a service may take to begin its answer")
-    idle_timeout: float = _seconds(
-        3600, "time a begun answer or an upgraded connection may stand still", 1, 7 * 86400.0
-    )
-    max_channels: int = _count(512, "requests under way at once on one tunnel; a visitor alone has half", 1, 10_000)
-    max_channels_per_client: int = _count(
+    header_count: int = count(100, "header fields of a request", 10, 10_000)
+    head_timeout: float = seconds(15, "time a request's head may take")
+    keepalive_timeout: float = seconds(75, "time a visitor's connection may be idle between requests")
+    body_timeout: float = seconds(60, "time a request's body may stand still")
+    response_timeout: float = seconds(600, "time a service may take to begin its answer")
+    idle_timeout: float = seconds(3600, "time a begun answer or an upgraded connection may stand still", 1, 7 * 86400.0)
+    max_channels: int = count(512, "requests under way at once on one tunnel; a visitor alone has half", 1, 10_000)
+    max_channels_per_client: int = count(
         768, "requests under way at once on all tunnels of one SSH connection; a visitor alone has half", 1, 10_000
     )
-    queue_length: int = _count(2048, "requests waiting on one tunnel; a visitor alone has half", 0, 100_000)
-    queue_timeout: float = _seconds(10, "time a request may wait for its turn")
-    pool_idle_timeout: float = _seconds(30, "time an unused channel is kept")
-    max_visitors: int = _count(10_000, "visitors' connections")
-    listen_backlog: int = _count(4096, "connections that may wait to be accepted, on each port", 1, 65535)
-    ssh_socket_buffer: int = _buffer("an SSH client's")
-    visitor_socket_buffer: int = _buffer("a visitor's")
-    trusted_proxies: tuple[Network, ...] = _setting(
+    queue_length: int = count(2048, "requests waiting on one tunnel; a visitor alone has half", 0, 100_000)
+    queue_timeout: float = seconds(10, "time a request may wait for its turn")
+    pool_idle_timeout: float = seconds(30, "time an unused channel is kept")
+    max_visitors: int = count(10_000, "visitors' connections")
+    listen_backlog: int = count(4096, "connections that may wait to be accepted, on each port", 1, 65535)
+    ssh_socket_buffer: int = buffer("an SSH client's")
+    visitor_socket_buffer: int = buffer("a visitor's")
+    trusted_proxies: tuple[Network, ...] = setting(
         (), networks, "networks of proxies whose X-Forwarded-* count", "10.0.0.0/8, fd00::/8"
     )
+    http_proxy_protocol: tuple[Network, ...] = setting(
+        (),
+        networks,
+        "networks of proxies that begin each connection to the HTTP port with a PROXY header",
+        "10.0.0.0/8",
+    )
+    ssh_proxy_protocol: tuple[Network, ...] = setting((), networks, "the same for the SSH port", "10.0.0.0/8")
 
-    grace_period: float = _seconds(15, "time that requests under way have to finish at a stop", 0, 3600)
+    grace_period: float = seconds(15, "time that requests under way have to finish at a stop", 0, 3600)
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,16 +186,21 @@ def load(flags: Mapping[str, str], environ: Mapping[str, str], file: Path | None
     if wrong:
         raise InvalidSetting("\n".join(wrong))
     if not values.get("base_url"):
-        values["base_url"] = _default_base_url(values.get("port", _FIELDS["port"].default))
-    return Loaded(Settings(**values), origins, tuple(_ignored(environ)))
+        values["base_url"] = _default_base_url(values)
+    settings = Settings(**values)
+    if contradicting := contradictions(settings, BaseUrl.parse(settings.base_url)):
+        raise InvalidSetting("\n".join(contradicting))
+    return Loaded(settings, origins, tuple(_ignored(environ)))
 
 
 _FIELDS: dict[str, Field[Any]] = {entry.name: entry for entry in fields(Settings)}
 _Source = dict[str, tuple[str, str]]
 
 
-def _default_base_url(port: int) -> str:
-    return f"http://localhost:{port}" if port else "http://localhost"
+def _default_base_url(values: Mapping[str, Any]) -> str:
+    scheme, port = ("https", "tls_port") if values.get("dev_tls") else ("http", "port")
+    number = values.get(port, _FIELDS[port].default)
+    return f"{scheme}://localhost:{number}" if number else f"{scheme}://localhost"
 
 
 def _complaint(name: str, origin: str, raw: str, problem: str) -> str:

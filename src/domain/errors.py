@@ -78,6 +78,24 @@ class ChannelRefused(TunnelServerError):
     code: ClassVar[str] = "channel.refused"
 
 
+class InvalidCertificate(TunnelServerError):
+    """A certificate, its key, the folder of certificates or the key log cannot be used; the text names the file."""
+
+    code: ClassVar[str] = "settings.certificate"
+
+
+class InvalidProxyHeader(TunnelServerError):
+    """What a trusted proxy sent is no PROXY protocol header that can be read; the text says why."""
+
+    code: ClassVar[str] = "proxy-protocol.invalid"
+
+
+class NotClientHello(TunnelServerError):
+    """A connection's first octets are no ClientHello, or one that could be read in two ways; the text says why."""
+
+    code: ClassVar[str] = "tls.client-hello"
+
+
 class InvalidBaseUrl(TunnelServerError):
     """A base URL has something other than scheme, host and optional port."""
 

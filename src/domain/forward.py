@@ -31,7 +31,8 @@ class Script:
 class ForwardRequest:
     """A parsed forward request. ``text`` is the original, on which clients match their channels.
 
-    ``meta`` is any JSON value. An empty ``name`` can be parsed, and is refused where it needs a label.
+    ``meta`` is any JSON value. ``https_only`` (``https=only``) sends visitors who come without TLS to HTTPS. An
+    empty ``name`` can be parsed, and is refused where it needs a label.
     """
 
     text: str
@@ -39,6 +40,7 @@ class ForwardRequest:
     access: Access = Access.PUBLIC
     meta: Any = None
     inject: tuple[Script, ...] = ()
+    https_only: bool = False
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -50,7 +52,7 @@ class ForwardRequest:
         if len(text) > MAX_REQUEST:
             raise InvalidForwardRequest(f"the request is longer than {MAX_REQUEST} characters")
         path, hash_mark, tail = text.partition("#")
-        access, meta = Access.PUBLIC, None
+        access, meta, https_only = Access.PUBLIC, None, False
         inject: tuple[Script, ...] = ()
         seen: set[str] = set()
         for parameter in tail.split(";") if hash_mark else ():
@@ -65,15 +67,19 @@ class ForwardRequest:
                     meta = _json(value, "meta")
                 case "inject":
                     inject = _scripts(_json(value, "inject"), value)
+                case "https":
+                    https_only = _only(value, text)
                 case _:
                     raise InvalidForwardRequest(f"invalid param {_short(key)} in request {_short(text)}")
-        return cls(text, path.removeprefix("/"), access, meta, inject)
+        return cls(text, path.removeprefix("/"), access, meta, inject, https_only)
 
     def format(self) -> str:
         """Return a request that parses to these values."""
         parameters = []
         if self.access is not Access.PUBLIC:
             parameters.append(f"access={self.access}")
+        if self.https_only:
+            parameters.append("https=only")
         if self.meta is not None:
             parameters.append(f"meta={_encode(self.meta)}")
         if self.inject:
@@ -88,6 +94,12 @@ def _access(value: str, text: str) -> Access:
         raise InvalidForwardRequest(
             f"invalid access {_short(value)} in request {_short(text)}, allowed values: private, public"
         ) from None
+
+
+def _only(value: str, text: str) -> bool:
+    if value != "only":
+        raise InvalidForwardRequest(f"invalid https {_short(value)} in request {_short(text)}, allowed values: only")
+    return True
 
 
 def _json(value: str, key: str) -> Any:

@@ -58,6 +58,14 @@ def asked_by(told: list[Field]) -> str:
     return ""
 
 
+def asked_over(told: list[Field], scheme: bytes) -> bytes:
+    """Return the scheme of the visitor's connection as a trusted proxy tells it; ``scheme`` if it does not tell."""
+    for name, value in reversed(told):
+        if name == b"x-forwarded-proto":
+            return value.rpartition(b",")[2].strip(b" \t").lower()
+    return scheme
+
+
 def visitor_fields(peer: bytes, scheme: bytes, host: bytes, told: list[Field] | None = None) -> bytes:
     """Return the lines, each ended by CR LF, that tell a service who its visitor is.
 

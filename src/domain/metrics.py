@@ -76,3 +76,23 @@ class Metrics(TunnelEvents):
     @abstractmethod
     def queue_waited(self, seconds: float) -> None:
         """A request waited for its turn."""
+
+    @abstractmethod
+    def handshake(self, outcome: str) -> None:
+        """A connection to the TLS port is known: ``done``, or how it failed."""
+
+    @abstractmethod
+    def certificate_expires(self, source: str, not_after: float) -> None:
+        """A certificate is in use; ``not_after`` is seconds since the epoch."""
+
+    @abstractmethod
+    def certificate_gone(self, source: str) -> None:
+        """A certificate is not in use any more."""
+
+    @abstractmethod
+    def certificate_refused(self, source: str) -> None:
+        """A new certificate could not be used; the old one, if any, stays."""
+
+    @abstractmethod
+    def acme_order(self, outcome: str) -> None:
+        """An order of a certificate ended."""

@@ -53,7 +53,7 @@ class Router:
         ``host`` is the Host field's value, with or without a port, empty if there was none;
         ``path`` is the target in origin-form, query included.
         """
-        name = _without_port(host).lower().removesuffix(".")
+        name = without_port(host).lower().removesuffix(".")
         surface = Surface.ROOT
         if name.endswith(self._suffix):
             label = name[: -len(self._suffix)]
@@ -78,6 +78,7 @@ def _by_path(path: str) -> Route:
     return ToTunnel(label, rest if rest.startswith("/") else "/" + rest, _BY_PATH + label)
 
 
-def _without_port(host: str) -> str:
+def without_port(host: str) -> str:
+    """Return a Host field's value without its port, if it has one."""
     name, colon, port = host.rpartition(":")
     return name if colon and not port.endswith("]") else host

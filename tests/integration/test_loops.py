@@ -9,13 +9,15 @@ import asyncio
 import hashlib
 import os
 import socket
+import ssl
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 import pytest
 import uvloop
-from rig import LIMIT, Rig, Service, plain, until
+from certs import make_pair
+from rig import LIMIT, Rig, Service, need, plain, until
 
 from tunnel_server.adapters.ssh.aead import PacketCipher
 from tunnel_server.app.settings import Settings
@@ -37,7 +39,7 @@ def run(request: pytest.FixtureRequest) -> Run:
     return on_loop
 
 
-def server(folder: Path, lean: bool = True) -> Rig:
+def server(folder: Path, lean: bool = True, **more: Any) -> Rig:
     """Return a server that runs while entered."""
     settings = Settings(
         base_url="http://tunnels.test:3000",
@@ -49,6 +51,8 @@ def server(folder: Path, lean: bool = True) -> Rig:
         ssh_host_key_path=str(folder / "host_key"),
         grace_period=2.0,
         lean_ssh=lean,
+        tls_port=0,
+        **more,
     )
     return Rig(settings, folder)
 
@@ -66,10 +70,10 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
     await writer.drain()
 
 
-async def send_and_get_back(rig: Rig, host: str) -> bool:
+async def send_and_get_back(rig: Rig, host: str, context: ssl.SSLContext | None = None) -> bool:
     """Send bytes through a tunnel and get them back; true if nothing changed."""
     sent = os.urandom(SIZE)
-    visit = await rig.connect()
+    visit = await (rig.connect_tls(context, host) if context else rig.connect())
     await visit.send("POST", "/", f"Host: {host}", f"Content-Length: {SIZE}", body=sent)
     async with asyncio.timeout(3 * LIMIT):
         status, _ = await visit.head()
@@ -160,5 +164,39 @@ def test_many_clients_that_send_at_once_do_not_mix_what_they_send(run: Run, tmp_
     async def one(rig: Rig, port: int, n: int) -> None:
         async with rig.tunnel(port, f"/web{n}") as host:
             assert await send_and_get_back(rig, host)
+
+    run(main)
+
+
+@pytest.mark.parametrize("lean", [True, False], ids=["lean", "stock"])
+@pytest.mark.parametrize("tls", ["-alpn ssh", None], ids=["inside-tls", "raw"])
+def test_the_tls_port_takes_visitors_and_ssh_on_every_loop(
+    run: Run, tmp_path: Path, tls: str | None, lean: bool
+) -> None:
+    pair = make_pair(tmp_path, "tunnels.test", "*.tunnels.test")
+
+    async def main() -> None:
+        files = {"tls_cert_file": str(pair.cert), "tls_key_file": str(pair.key)}
+        async with server(tmp_path, lean, **files) as rig, Service(echo) as service:
+            options = ["-N", "-o", "RekeyLimit=3M", "-R", f"/web:localhost:{service.port}"]
+            if tls:
+                s_client = f"{need('openssl')} s_client -quiet -verify_quiet -connect 127.0.0.1:{rig.tls.port} {tls}"
+                options += ["-o", f"ProxyCommand={s_client}"]
+            command = rig.openssh(options=tuple(options))
+            command[command.index("-p") + 1] = str(rig.tls.port)
+            client = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.DEVNULL)
+            try:
+                await until(lambda: len(rig.registry) == 1)
+                host = f"{next(iter(rig.registry._by_label))}.tunnels.test"
+                async with asyncio.TaskGroup() as group:
+                    visits = [
+                        group.create_task(send_and_get_back(rig, host, pair.client_context("http/1.1")))
+                        for _ in range(2)
+                    ]
+            finally:
+                client.kill()
+                await client.wait()
+
+        assert [visit.result() for visit in visits] == [True, True]
 
     run(main)

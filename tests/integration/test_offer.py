@@ -20,7 +20,7 @@ from tunnel_server.adapters.ssh import listener
 from tunnel_server.adapters.ssh.aead import PacketCipher
 from tunnel_server.adapters.ssh.connection import Connection
 from tunnel_server.adapters.ssh.offer import PATIENCE
-from tunnel_server.domain.ciphers import AES_GCM, CHACHA20, EVERY
+from tunnel_server.domain.ciphers import AES_CTR, AES_GCM, CHACHA20, EVERY, MACS
 
 MIB = 1 << 20
 
@@ -97,9 +97,11 @@ async def test_dropbear_gets_chacha20(rig: Rig) -> None:
 # a client of which we see every byte
 
 
-def kexinit(ciphers: list[bytes]) -> bytes:
+def kexinit(
+    ciphers: list[bytes], exchanges: tuple[bytes, ...] = (b"curve25519-sha256",), macs: tuple[bytes, ...] = MACS
+) -> bytes:
     """Return a KEXINIT as a client sends it first, in the clear (RFC 4253 §6, §7.1)."""
-    lists = [[b"curve25519-sha256"], [b"ssh-ed25519"], ciphers, ciphers, [b"hmac-sha2-256"], [b"hmac-sha2-256"]]
+    lists = [[*exchanges], [b"ssh-ed25519"], ciphers, ciphers, [*macs], [*macs]]
     lists += [[b"none"], [b"none"], [], []]
     payload = Byte(MSG_KEXINIT) + bytes(16) + b"".join(map(NameList, lists)) + Boolean(False) + UInt32(0)
     padding = 8 - (len(payload) + 5) % 8 + 8
@@ -108,6 +110,11 @@ def kexinit(ciphers: list[bytes]) -> bytes:
 
 async def offered(rig: Rig, *sent: bytes) -> list[bytes]:
     """Return the ciphers that the server's KEXINIT lists for a client that has sent ``sent``."""
+    return (await proposed(rig, *sent))[2]
+
+
+async def proposed(rig: Rig, *sent: bytes) -> list[list[bytes]]:
+    """Return the lists of the server's KEXINIT for a client that has sent ``sent``."""
     reader, writer = await asyncio.open_connection("127.0.0.1", rig.ssh.port)
     try:
         async with asyncio.timeout(LIMIT):
@@ -121,9 +128,51 @@ async def offered(rig: Rig, *sent: bytes) -> list[bytes]:
     packet = SSHPacket(body[1:])
     assert packet.get_byte() == MSG_KEXINIT
     packet.get_bytes(16)
-    assert b"kex-strict-s-v00@openssh.com" in packet.get_namelist()
-    packet.get_namelist()
-    return list(packet.get_namelist())
+    lists = [list(packet.get_namelist()) for _ in range(10)]
+    assert b"kex-strict-s-v00@openssh.com" in lists[0]
+    return lists
+
+
+@pytest.mark.parametrize(
+    ("listed", "has_nist"),
+    [
+        ((b"curve25519-sha256", b"ecdh-sha2-nistp256"), False),
+        ((b"ecdh-sha2-nistp256", b"diffie-hellman-group14-sha256"), True),
+    ],
+)
+async def test_nists_curves_are_offered_only_to_one_that_has_no_other(
+    rig: Rig, listed: tuple[bytes, ...], has_nist: bool
+) -> None:
+    exchanges = (await proposed(rig, b"SSH-2.0-begins\r\n", kexinit([*AES_CTR], listed)))[0]
+
+    assert (b"ecdh-sha2-nistp256" in exchanges) == has_nist
+    assert b"curve25519-sha256" in exchanges
+
+
+@pytest.mark.parametrize(
+    ("listed", "has_older"),
+    [((b"hmac-sha2-256", b"hmac-sha2-256-etm@openssh.com"), False), ((b"hmac-sha2-256", b"hmac-sha1"), True)],
+)
+async def test_macs_of_the_plain_text_are_offered_only_to_one_that_has_no_other(
+    rig: Rig, listed: tuple[bytes, ...], has_older: bool
+) -> None:
+    lists = await proposed(rig, b"SSH-2.0-begins\r\n", kexinit([*AES_CTR], macs=listed))
+
+    for macs in lists[4:6]:
+        assert (b"hmac-sha2-256" in macs) == has_older
+        assert b"hmac-sha1" not in macs
+
+
+@pytest.mark.parametrize("mac", ["hmac-sha2-256", "hmac-sha2-256-etm@openssh.com"])
+@pytest.mark.parametrize("exchange", ["ecdh-sha2-nistp256", "curve25519-sha256"])
+async def test_openssh_logs_in_with_what_older_clients_have(rig: Rig, exchange: str, mac: str) -> None:
+    options = ("-o", f"KexAlgorithms={exchange}", "-m", mac, "-c", "aes128-ctr")
+    process = await asyncio.create_subprocess_exec(*rig.openssh("hello", options=options), stdout=-1)
+    async with asyncio.timeout(LIMIT):
+        out, _ = await process.communicate()
+
+    assert process.returncode == 0
+    assert b"clientId" in out
 
 
 async def test_a_client_that_waits_for_our_offer_gets_all_of_it_after_a_while(rig: Rig) -> None:

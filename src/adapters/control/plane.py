@@ -32,13 +32,15 @@ log = structlog.get_logger()
 class ControlPlane:
     """Serves while entered; ``protocol`` gives a handler for one connection and one answer on it.
 
-    ``ready`` tells whether new requests are welcome, ``ssh_hint`` is the command shown to a visitor.
+    ``ready`` tells whether new requests are welcome, ``ssh_hint`` is the command shown to a visitor, ``hsts`` the
+    value of Strict-Transport-Security for answers over TLS, empty for none.
     """
 
-    def __init__(self, base: BaseUrl, ready: Callable[[], bool], ssh_hint: str) -> None:
+    def __init__(self, base: BaseUrl, ready: Callable[[], bool], ssh_hint: str, hsts: str = "") -> None:
         self._base = base
         self._ready = ready
         self._hint = ssh_hint
+        self._hsts = hsts
         self._runner: web.AppRunner | None = None
 
     async def __aenter__(self) -> Self:
@@ -46,7 +48,7 @@ class ControlPlane:
         app.router.add_get("/", self._root)
         app.router.add_get("/healthz", _healthz)
         app.router.add_get("/readyz", self._readyz)
-        app.on_response_prepare.append(_last_answer)
+        app.on_response_prepare.append(self._last_answer)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
         await self._runner.setup()
         return self
@@ -62,6 +64,13 @@ class ControlPlane:
         assert self._runner is not None and self._runner.server is not None
         return self._runner.server()
 
+    async def _last_answer(self, request: web.Request, response: web.StreamResponse) -> None:
+        # The next request on this connection may be for a tunnel, so the connection ends here.
+        response.force_close()
+        response.headers.update(HEADERS)
+        if self._hsts and request.secure:
+            response.headers["Strict-Transport-Security"] = self._hsts
+
     async def _readyz(self, request: web.Request) -> web.Response:
         return web.Response(text="ready") if self._ready() else web.Response(text="stopping", status=503)
 
@@ -75,12 +84,6 @@ class ControlPlane:
 
 async def _healthz(request: web.Request) -> web.Response:
     return web.Response(text="OK")
-
-
-async def _last_answer(request: web.Request, response: web.StreamResponse) -> None:
-    # The next request on this connection may be for a tunnel, so the connection ends here.
-    response.force_close()
-    response.headers.update(HEADERS)
 
 
 @web.middleware

@@ -6,6 +6,7 @@ import platform
 from bisect import bisect_left
 from collections import Counter as Counts
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
@@ -76,6 +77,24 @@ class PrometheusMetrics(Metrics, Collector):
             "tunnel_server_rejected_forwards", "Forward requests refused.", ["code"], registry=self._registry
         )
         self._logins = Counter("tunnel_server_ssh_logins", "SSH logins.", ["outcome"], registry=self._registry)
+        self._handshakes = Counter(
+            "tunnel_server_tls_handshakes", "Connections to the TLS port.", ["outcome"], registry=self._registry
+        )
+        self._expiry = Gauge(
+            "tunnel_server_certificate_expiry_timestamp_seconds",
+            "When a certificate expires.",
+            ["source"],
+            registry=self._registry,
+        )
+        self._refused = Counter(
+            "tunnel_server_certificates_refused",
+            "New certificates that could not be used.",
+            ["source"],
+            registry=self._registry,
+        )
+        self._orders = Counter(
+            "tunnel_server_acme_orders", "Orders of certificates.", ["outcome"], registry=self._registry
+        )
         build = Gauge("tunnel_server_build_info", "Always 1.", ["version", "python"], registry=self._registry)
         build.labels(version=_own_version(), python=platform.python_version()).set(1)
         self._registry.register(self)
@@ -139,6 +158,22 @@ class PrometheusMetrics(Metrics, Collector):
 
     def queue_waited(self, seconds: float) -> None:
         self._queue_wait.observe(seconds)
+
+    def handshake(self, outcome: str) -> None:
+        self._handshakes.labels(outcome).inc()
+
+    def certificate_expires(self, source: str, not_after: float) -> None:
+        self._expiry.labels(source).set(not_after)
+
+    def certificate_gone(self, source: str) -> None:
+        with suppress(KeyError):
+            self._expiry.remove(source)
+
+    def certificate_refused(self, source: str) -> None:
+        self._refused.labels(source).inc()
+
+    def acme_order(self, outcome: str) -> None:
+        self._orders.labels(outcome).inc()
 
     def collect(self) -> Iterator[Metric]:
         """Give what is counted here to the registry."""

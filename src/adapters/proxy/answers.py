@@ -92,13 +92,33 @@ def bad_request(status: int, reason: str) -> Problem:
     return Problem(status, Outcome.BAD_REQUEST, f"Bad request: {reason}", "This request cannot be read", reason)
 
 
-def moved(location: str) -> Problem:
-    """Another address serves this; 307 keeps the method."""
-    return Problem(307, Outcome.REFUSED, f"See {location}", "Moved", location, (("Location", location),))
+def moved(location: str, *, for_good: bool = False) -> Problem:
+    """Another address serves this; 307 and, for good, 308 keep the method."""
+    status = 308 if for_good else 307
+    return Problem(status, Outcome.REFUSED, f"See {location}", "Moved", location, (("Location", location),))
 
 
-def answer_bytes(problem: Problem, accept: bytes, with_body: bool) -> bytes:
-    """Return the whole answer; it ends the connection. Without a body it still tells the body's length."""
+def misdirected(host: str) -> Problem:
+    """The connection's certificate is not for the host asked for (RFC 9110 §15.5.20): another connection is wanted."""
+    return Problem(
+        421,
+        Outcome.BAD_REQUEST,
+        f"Misdirected request: this connection is not for {host}",
+        "This connection is for another host",
+        f"Its certificate is not the one of {host}. A browser opens another connection by itself.",
+    )
+
+
+def wants_tls() -> Problem:
+    """Plain HTTP came to the TLS port."""
+    return bad_request(400, "this port speaks HTTPS, and this was HTTP")
+
+
+def answer_bytes(problem: Problem, accept: bytes, with_body: bool, more: bytes = b"") -> bytes:
+    """Return the whole answer; it ends the connection. Without a body it still tells the body's length.
+
+    ``more`` are further fields, each a whole line.
+    """
     match preferred(accept.decode("latin-1")):
         case Answer.JSON:
             kind, text = "application/json", json.dumps({"message": problem.message})
@@ -115,10 +135,9 @@ def answer_bytes(problem: Problem, accept: bytes, with_body: bool) -> bytes:
         "X-Content-Type-Options: nosniff",
         "Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'",
         *(f"{name}: {value}" for name, value in problem.headers),
-        "Connection: close",
-        "\r\n",
+        "Connection: close\r\n",
     ]
-    head = "\r\n".join(lines).encode("latin-1")
+    head = "\r\n".join(lines).encode("latin-1") + more + b"\r\n"
     return head + body if with_body else head
 
 

@@ -23,9 +23,12 @@ _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
 _REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb") ([\x21\x22\x24-\x7e]++) HTTP/([0-9])\.([0-9])\r\n")
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*+))?\r\n")
 _FIELD = re.compile(rb"(?m)^((" + _TOKEN + rb"):([\t\x20-\x7e\x80-\xff]*+)\r\n)")
-_HOST = re.compile(rb"(?:[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
+HOST = re.compile(rb"(?:[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#@]*)(.*)", re.DOTALL)
 _BARE_LF = re.compile(rb"(?<!\r)\n")
+
+# Sending these twice does no harm (RFC 9110 §9.2.2), so one that met a dead channel is sent again.
+IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
 
 _UPGRADES = frozenset({b"websocket", b"tcp"})
 
@@ -296,7 +299,7 @@ def _target(method: bytes, target: bytes, hosts: list[bytes], modern: bool) -> t
     if not hosts and modern:
         raise BadMessage("no Host field")
     host = hosts[0] if hosts else b""
-    if host and _HOST.fullmatch(host) is None:
+    if host and HOST.fullmatch(host) is None:
         raise BadMessage("malformed Host field")
     if method == b"CONNECT":
         raise BadMessage("CONNECT is not served", 405)

@@ -1,4 +1,4 @@
-"""The relay's limits."""
+"""The relay's limits, and what it insists on."""
 
 from __future__ import annotations
 
@@ -26,3 +26,18 @@ class Limits:
     backlog: int = 4096  # connections
     socket_buffer: int = 0
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Secure:
+    """How HTTPS is insisted on.
+
+    ``force`` sends every visitor to HTTPS; ``authority`` is where, after the label and a dot: the base host, and the
+    port if it is not 443. ``redirect`` answers plain HTTP on the TLS port with a redirect, not an error. ``hsts`` is
+    the whole line of the field Strict-Transport-Security (RFC 6797) for answers over HTTPS; empty for none.
+    """
+
+    force: bool = False
+    authority: str = ""
+    redirect: bool = True
+    hsts: bytes = b""

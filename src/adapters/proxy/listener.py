@@ -5,15 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from tunnel_server.adapters.proxy.visitor import Visitor
+from tunnel_server.domain.arrival import Arrival
 from tunnel_server.domain.errors import ListenerFailed
 
 if TYPE_CHECKING:
     from tunnel_server.adapters.proxy.relay import Relay
 
+
+Peer = tuple[str, int] | None
+Accept = Callable[[], asyncio.BaseProtocol]
+# Gives a connection's first protocol: the first of these two, or, behind a proxy that tells of visitors, one that
+# calls the second with the address told and what was received behind it.
+Door = Callable[[Accept, Callable[[asyncio.Transport, Peer, bytes], None]], Accept]
 
 # Probing the visitor's host: one that vanished without a word is noticed within about 90 s.
 KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_COUNT = 30, 15, 4
@@ -26,10 +34,11 @@ class HttpListener:
         ListenerFailed: on entering, when the port cannot be had.
     """
 
-    def __init__(self, relay: Relay, address: tuple[str, int], grace: float) -> None:
+    def __init__(self, relay: Relay, address: tuple[str, int], grace: float, door: Door) -> None:
         self._relay = relay
         self._address = address
         self._grace = grace
+        self._door = door
         self._server: asyncio.Server | None = None
         self._sweep: asyncio.Task[None] | None = None
 
@@ -47,7 +56,11 @@ class HttpListener:
         limits = relay.limits
         try:
             self._server = await loop.create_server(
-                lambda: Visitor(relay), host or None, port, backlog=limits.backlog, start_serving=False
+                self._door(lambda: Visitor(relay), self._receive),
+                host or None,
+                port,
+                backlog=limits.backlog,
+                start_serving=False,
             )
             for sock in self._server.sockets:
                 _set_options(sock, limits.socket_buffer)
@@ -67,6 +80,18 @@ class HttpListener:
         self._sweep.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._sweep
+
+    def protocol(self, arrival: Arrival) -> asyncio.Protocol:
+        """Return the protocol of a new visitor's connection that speaks HTTP/1.1."""
+        return Visitor(self._relay, arrival)
+
+    def _receive(self, transport: asyncio.Transport, peer: Peer, received: bytes) -> None:
+        """Take over a connection of a visitor whose address a proxy told."""
+        visitor = self.protocol(Arrival(peer=peer))
+        transport.set_protocol(visitor)
+        visitor.connection_made(transport)
+        if received:
+            visitor.data_received(received)
 
     def stop_accepting(self) -> None:
         """Close the port; connections stay."""

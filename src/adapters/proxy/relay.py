@@ -15,6 +15,7 @@ from tunnel_server.adapters.proxy import answers
 from tunnel_server.adapters.proxy.pool import Pool
 from tunnel_server.adapters.proxy.visitor import Phase
 from tunnel_server.domain.access import Refuse, decide
+from tunnel_server.domain.arrival import HTTPS
 from tunnel_server.domain.ports import TunnelEvents
 from tunnel_server.domain.routing import ToControl
 from tunnel_server.domain.share import Share, one_visitor
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tunnel_server.adapters.proxy.head import RequestHead
-    from tunnel_server.adapters.proxy.limits import Limits
+    from tunnel_server.adapters.proxy.limits import Limits, Secure
     from tunnel_server.adapters.proxy.visitor import Visitor
+    from tunnel_server.domain.arrival import Arrival
     from tunnel_server.domain.metrics import Metrics, Outcome
     from tunnel_server.domain.naming import BaseUrl
     from tunnel_server.domain.ports import Transport
@@ -36,16 +38,26 @@ SWEEP = 0.5  # seconds between looks at the time limits
 DRAIN_LOOK = 0.02  # seconds between looks at the requests in flight, during a stop
 REMEMBERED = 10_000  # labels of closed tunnels, so that a page can say "gone" and not "unknown"; hosts
 
+CHALLENGES = b"/.well-known/acme-challenge/"  # RFC 8555 §8.3
+PROBES = (b"/healthz", b"/readyz")  # which are asked without TLS from nearby, whatever visitors have to do
+
 # a tunnel's channels, the path to ask it for, and the path its cookies are confined to if it is served by path
 Found = tuple[Pool, bytes, bytes]
 
 log = structlog.get_logger()
 
 
-class Relay(TunnelEvents):
-    """Finds the tunnel of each request and keeps the channels of each tunnel."""
+def _none_pending(path: str) -> bool:
+    return False
 
-    scheme = b"http"
+
+class Relay(TunnelEvents):
+    """Finds the tunnel of each request and keeps the channels of each tunnel.
+
+    ``control`` gives a protocol that takes a connection over for the server's own answers; ``challenged`` tells of a
+    path whether it is that of a pending challenge by which a CA looks whether a host is ours, whatever the host.
+    """
+
     loop: asyncio.AbstractEventLoop
 
     def __init__(
@@ -56,9 +68,13 @@ class Relay(TunnelEvents):
         limits: Limits,
         metrics: Metrics,
         control: Callable[[], asyncio.Protocol],
+        secure: Secure,
+        challenged: Callable[[str], bool] = _none_pending,
         access_log: bool = False,
     ) -> None:
         self.limits = limits
+        self.secure = secure
+        self._challenged = challenged
         self._registry = registry
         self._router = router
         self._base = base
@@ -90,9 +106,9 @@ class Relay(TunnelEvents):
 
     # visitors
 
-    def arrived(self, visitor: Visitor) -> bool:
+    def arrived(self, visitor: Visitor, arrival: Arrival) -> bool:
         """Count a visitor in; false if the server is full and nobody has more than one connection."""
-        peer = visitor.transport.get_extra_info("peername")
+        peer = arrival.peer or visitor.transport.get_extra_info("peername")
         address = one_visitor(str(peer[0])) if isinstance(peer, tuple) else "unknown"
         if len(self._visitors) >= self.limits.max_visitors and not self._make_room():
             return False
@@ -121,9 +137,9 @@ class Relay(TunnelEvents):
                 del self._per_address[address]
             self._metrics.visitor_disconnected()
 
-    def introduce(self, transport: asyncio.Transport) -> tuple[bytes, bool]:
+    def introduce(self, transport: asyncio.Transport, arrival: Arrival) -> tuple[bytes, bool]:
         """Return the peer's address, and whether it is a proxy whose word on the visitor counts."""
-        peer = transport.get_extra_info("peername")
+        peer = arrival.peer or transport.get_extra_info("peername")
         if not isinstance(peer, tuple):
             return b"unknown", False
         address = str(peer[0]).partition("%")[0].removeprefix("::ffff:")
@@ -135,13 +151,28 @@ class Relay(TunnelEvents):
 
     # requests
 
-    def find(self, request: RequestHead) -> Found | answers.Problem | None:
-        """Return where ``request`` goes: to a tunnel, to an answer of our own, or to the control plane (``None``)."""
+    def misplaced(self, request: RequestHead, arrival: Arrival) -> answers.Problem | None:
+        """Return what is wrong with asking for the request's host on a connection that came so; ``None`` if nothing."""
+        if arrival.wants_tls:
+            if not self.secure.redirect or not request.host:
+                return answers.wants_tls()
+            return answers.moved(f"https://{request.host.decode()}{_target(request.path)}", for_good=True)
+        return None if arrival.serves(request.host) else answers.misdirected(request.host.decode())
+
+    def find(self, request: RequestHead, scheme: bytes) -> Found | answers.Problem | None:
+        """Return where ``request`` goes: to a tunnel, to an answer of our own, or to the control plane (``None``).
+
+        ``scheme`` is that of the visitor's connection, to this server or to a proxy in front that is trusted.
+        """
         path, prefix = request.path, b""
+        if path.startswith(CHALLENGES) and self._challenged(path.decode("ascii")):
+            return None
         label = self._labels.get(request.host)
         if label is None:
             route = self._router.route(request.host.decode("ascii"), path.decode("ascii"))
             if isinstance(route, ToControl):
+                if self.secure.force and scheme != HTTPS and path not in PROBES:
+                    return answers.moved(f"https://{self.secure.authority}{_target(request.path)}", for_good=True)
                 return None
             label = route.label
             if route.prefix:
@@ -152,6 +183,8 @@ class Relay(TunnelEvents):
         if tunnel is None:
             host = f"{label}.{self._base.hostname}"
             return answers.gone_tunnel(host) if label in self._gone else answers.unknown_tunnel(host)
+        if scheme != HTTPS and (self.secure.force or tunnel.request.https_only):
+            return answers.moved(f"https://{label}.{self.secure.authority}{_target(path)}", for_good=True)
         decision = decide(tunnel)
         if isinstance(decision, Refuse):
             if prefix:  # a private tunnel is not served by path, where all apps share one origin
@@ -238,3 +271,8 @@ class Relay(TunnelEvents):
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _target(path: bytes) -> str:
+    """Return what to ask for at another address; ``*`` has none."""
+    return path.decode("ascii") if path.startswith(b"/") else "/"

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from enum import Enum, auto
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from tunnel_server.adapters.proxy.body import BodyReader, body_reader
-from tunnel_server.adapters.proxy.head import END, UNTIL_CLOSE, BadMessage, RequestHead, parse_response
+from tunnel_server.adapters.proxy.head import END, UNTIL_CLOSE, BadMessage, RequestHead, ResponseHead, parse_response
 from tunnel_server.adapters.proxy.write import Framing, framing
+from tunnel_server.domain.forwarding import Field
 from tunnel_server.domain.ports import Channel, ChannelReceiver
-
-if TYPE_CHECKING:
-    from tunnel_server.adapters.proxy.pool import Pool
-    from tunnel_server.adapters.proxy.visitor import Visitor
 
 MAX_ANSWER_HEAD = 64 * 1024  # octets
 MAX_ANSWER_FIELDS = 1000
@@ -32,6 +29,65 @@ class _In(Enum):
 
 # By name of their own: to look a member up in its class takes longer than to compare it.
 _IDLE, _HEAD, _BODY, _RAW, _ENDING, _CLOSED = _In
+
+
+class Exchange(Protocol):
+    """The visitor's side of an exchange: hears the answer, and whether the service takes the request.
+
+    While ``corked``, what is written may wait for :meth:`uncork`.
+    """
+
+    corked: bool
+
+    @property
+    def request_is_whole(self) -> bool:
+        """Whether the request's body was read to its end."""
+
+    def interim(self, head: ResponseHead) -> None:
+        """Pass on a 1xx answer other than 101."""
+
+    def answered(self, head: ResponseHead, how: Framing) -> None:
+        """Pass on the head of the final answer."""
+
+    def answer_body(self, payload: bytes, how: Framing) -> None:
+        """Pass on a piece of the answer's body."""
+
+    def answer_ended(self, how: Framing, trailers: list[Field]) -> None:
+        """The answer is whole: give the upstream back, or close it."""
+
+    def upstream_failed(self, reason: str, *, answered: bool, untouched: bool) -> None:
+        """The upstream is gone; ``untouched``: before a byte of the answer came."""
+
+    def switched(self, head: ResponseHead) -> None:
+        """Pass on a 101; from here on bytes are just bytes."""
+
+    def raw_received(self, data: bytes) -> None:
+        """Pass on raw bytes."""
+
+    def raw_ended(self) -> None:
+        """The service sends no more raw bytes; the visitor may."""
+
+    def raw_lost(self) -> None:
+        """The channel of an upgraded connection is gone."""
+
+    def hold_reading(self) -> None:
+        """Take no more of the request from the visitor: the service is behind."""
+
+    def unhold_reading(self) -> None:
+        """Take more again."""
+
+    def uncork(self) -> None:
+        """Send what was kept."""
+
+
+class Keeper(Protocol):
+    """Whose an upstream is when no visitor has it."""
+
+    def release(self, upstream: Upstream) -> None:
+        """Take it back: both sides ended cleanly."""
+
+    def lost(self, upstream: Upstream) -> None:
+        """Forget it: its channel is gone."""
 
 
 class Upstream(ChannelReceiver):
@@ -63,10 +119,10 @@ class Upstream(ChannelReceiver):
     _keep_alive: bool
     _interim: int
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Keeper) -> None:
         self._pool = pool
         self._in = _IDLE
-        self._visitor: Visitor | None = None
+        self._visitor: Exchange | None = None
         self._buffer = b""
         self._body: BodyReader | None = None
         self.idle_since = 0.0
@@ -84,7 +140,7 @@ class Upstream(ChannelReceiver):
         """Whether the channel is of no more use."""
         return self._in is _CLOSED
 
-    def begin(self, visitor: Visitor, request: RequestHead, data: bytes) -> None:
+    def begin(self, visitor: Exchange, request: RequestHead, data: bytes) -> None:
         """Send ``data``, the head of ``request``, and give the answer to ``visitor``."""
         self._visitor = visitor
         self._request = request

@@ -19,6 +19,7 @@ from tunnel_server.adapters.proxy.body import BodyReader, body_reader, chunk, la
 from tunnel_server.adapters.proxy.head import (
     CHUNKED,
     END,
+    IDEMPOTENT,
     BadMessage,
     RequestHead,
     ResponseHead,
@@ -30,12 +31,14 @@ from tunnel_server.adapters.proxy.write import (
     BY_CLOSE,
     NO_BODY,
     Framing,
+    insist_on_tls,
     interim_bytes,
     request_bytes,
     response_bytes,
     switching_bytes,
 )
-from tunnel_server.domain.forwarding import asked_by, visitor_fields
+from tunnel_server.domain.arrival import HTTPS, PLAIN, Arrival
+from tunnel_server.domain.forwarding import asked_by, asked_over, visitor_fields
 from tunnel_server.domain.metrics import Outcome
 from tunnel_server.domain.share import one_visitor
 
@@ -47,9 +50,6 @@ if TYPE_CHECKING:
 MAX_HELD = 64 * 1024  # octets read ahead of what can be passed on, before reading pauses
 WRITE_BUFFER = 256 * 1024  # octets waiting for a slow visitor before its channel is paused
 LINGER = 2.0  # seconds a visitor has to take an early answer and stop sending (RFC 9112 §9.6)
-
-# Sending these twice does no harm (RFC 9110 §9.2.2), so one that met a dead channel is sent again.
-_IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
 
 
 class Phase(Enum):
@@ -74,6 +74,7 @@ class Visitor(asyncio.Protocol):
     __slots__ = (  # beyond 30 attributes Python keeps them in a dictionary, and each use looks them up
         "_address",
         "_answering",
+        "_arrival",
         "_body",
         "_buffer",
         "_buffer_held",
@@ -85,7 +86,9 @@ class Visitor(asyncio.Protocol):
         "_first_byte",
         "_fresh_channel",
         "_head_began",
+        "_host",
         "_how",
+        "_hsts",
         "_keep_alive",
         "_limits",
         "_loop",
@@ -97,6 +100,7 @@ class Visitor(asyncio.Protocol):
         "_reading_holds",
         "_relay",
         "_request",
+        "_scheme",
         "_searched",
         "_sent",
         "_started",
@@ -118,8 +122,11 @@ class Visitor(asyncio.Protocol):
     _request: RequestHead
     _body: BodyReader
 
-    def __init__(self, relay: Relay) -> None:
+    def __init__(self, relay: Relay, arrival: Arrival = PLAIN) -> None:
         self._relay = relay
+        self._arrival = arrival
+        self._scheme = arrival.scheme
+        self._hsts = relay.secure.hsts if arrival.scheme == HTTPS else b""
         self._limits = relay.limits
         self._pool: Pool | None = None
         self._upstream: Upstream | None = None
@@ -138,7 +145,8 @@ class Visitor(asyncio.Protocol):
         self._ended = False  # the visitor sends nothing more
         self._answering = False
         self._client_id: str | None = None
-        self._told = (b"", b"")  # a Host, and what a service at that host is told of this visitor
+        self._host: bytes | None = None  # of the request before, and so known to be served here
+        self._told = b""  # what a service at that host hears of this visitor
         self._sent = b""  # of a request that may be sent again: its head
         self._fresh_channel = False
         self._cookie_path = b""
@@ -156,12 +164,12 @@ class Visitor(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's does not inherit it
-        if not self._relay.arrived(self):
+        if not self._relay.arrived(self, self._arrival):
             self.phase = GONE
             self.transport.abort()
             return
         self.transport.set_write_buffer_limits(high=WRITE_BUFFER)
-        self._peer, self._trusted = self._relay.introduce(self.transport)
+        self._peer, self._trusted = self._relay.introduce(self.transport, self._arrival)
         self._address = self._peer.decode()
         self.visitor = one_visitor(self._address)
         self.deadline = self._loop.time() + self._limits.head_timeout
@@ -259,7 +267,11 @@ class Visitor(asyncio.Protocol):
         self._keep_alive = request.keep_alive and not self._relay.stopping
         self._client_id = None
         self._outcome = ABORTED  # unless it goes better
-        found = self._relay.find(request)
+        if request.host != self._host and (problem := self._relay.misplaced(request, self._arrival)):
+            self._refuse(problem)
+            return
+        scheme = asked_over(request.told, self._scheme) if self._trusted else self._scheme
+        found = self._relay.find(request, scheme)
         if found is None:
             self.phase = GONE
             self.deadline = inf
@@ -288,13 +300,14 @@ class Visitor(asyncio.Protocol):
 
     def _about_visitor(self, request: RequestHead) -> bytes:
         if self._trusted:
-            return visitor_fields(self._peer, self._relay.scheme, request.host, request.told)
-        if self._told[0] != request.host:  # the same for every request to one host
-            self._told = (request.host, visitor_fields(self._peer, self._relay.scheme, request.host))
-        return self._told[1]
+            return visitor_fields(self._peer, self._scheme, request.host, request.told)
+        if request.host != self._host:  # the same for every request to one host
+            self._host = request.host
+            self._told = visitor_fields(self._peer, self._scheme, request.host)
+        return self._told
 
     def _replayable(self) -> bool:
-        return self._request.length == 0 and self._request.method in _IDEMPOTENT and not self._request.upgrade
+        return self._request.length == 0 and self._request.method in IDEMPOTENT and not self._request.upgrade
 
     def _wait(self, pool: Pool) -> None:
         self.phase = WAITING
@@ -422,6 +435,8 @@ class Visitor(asyncio.Protocol):
         self._how = how
         if how is BY_CLOSE or self._ended or self._relay.stopping:
             self._keep_alive = False
+        if self._hsts:
+            insist_on_tls(head, self._hsts)
         self._write(response_bytes(self._request, head, how, self._keep_alive, self._cookie_path))
         self.deadline = self._loop.time() + self._limits.idle_timeout
 
@@ -561,7 +576,8 @@ class Visitor(asyncio.Protocol):
         if not parsed:
             self._started = perf_counter()
             self._bytes_in = self._bytes_out = 0
-        self._write(answers.answer_bytes(problem, accept, not parsed or self._request.method != b"HEAD"))
+        with_body = not parsed or self._request.method != b"HEAD"
+        self._write(answers.answer_bytes(problem, accept, with_body, self._hsts))
         self._outcome = problem.outcome
         self._report(problem.outcome)
         self._linger(wait=True)

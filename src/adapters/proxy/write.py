@@ -66,6 +66,12 @@ def response_bytes(
     return b"".join(lines)
 
 
+def insist_on_tls(answer: ResponseHead, line: bytes) -> None:
+    """Add ``line``, a whole Strict-Transport-Security field, to an answer that has none of its own (RFC 6797)."""
+    if not any(field[:_HSTS_SIZE].lower() == _HSTS for field in answer.lines):
+        answer.lines.append(line)
+
+
 def interim_bytes(answer: ResponseHead) -> bytes:
     """Return a 1xx answer other than 101."""
     return b"HTTP/1.1 %d %b\r\n%b\r\n" % (answer.status, answer.reason, b"".join(answer.lines))
@@ -79,6 +85,9 @@ def switching_bytes(answer: ResponseHead) -> bytes:
         answer.upgrade,
     )
 
+
+_HSTS = b"strict-transport-security:"
+_HSTS_SIZE = len(_HSTS)
 
 # Methods whose empty body is said with a length, as the visitor's agent would (RFC 9110 §8.6).
 _WITH_BODY = frozenset({b"POST", b"PUT", b"PATCH"})

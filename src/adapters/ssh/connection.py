@@ -44,6 +44,8 @@ class Connection(RequestingConnection, Transport):
     channel_timeout: float = 10.0
     channel_memory: int = CHANNEL_MEMORY
     verified_key: bytes | None = None
+    told_peer: tuple[str, int] | None = None  # by a proxy in front
+    unsent: int | None = None  # bytes the kernel keeps that it cannot send yet; a small request waits behind them
     writing_paused = False
     _setting_up = True  # no visitor has come yet
 
@@ -105,6 +107,9 @@ class Connection(RequestingConnection, Transport):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         cast(asyncio.Transport, transport).set_write_buffer_limits(high=SOCKET_BUFFER)
+        sock = transport.get_extra_info("socket")
+        if sock is not None and self.unsent is not None and hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, self.unsent)
         super().connection_made(transport)
 
     def data_received(self, data: bytes, datatype: asyncssh.DataType = None) -> None:
@@ -300,6 +305,8 @@ class Connection(RequestingConnection, Transport):
     @property
     def peer_address(self) -> str:
         """The peer's IP address as text; a v4 address mapped into v6 as v4."""
+        if self.told_peer is not None:
+            return self.told_peer[0]
         return (self._peer_addr or "unknown").removeprefix("::ffff:")
 
 

@@ -333,6 +333,10 @@ class LeanSocket(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         self._connection.buffer_updated(nbytes)
 
+    def data_received(self, data: bytes) -> None:
+        """Take what was received before this became the socket's protocol."""
+        self._connection.data_received(data)
+
     def eof_received(self) -> None:
         self._connection.eof_received()
 

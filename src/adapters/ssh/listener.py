@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +17,7 @@ from tunnel_server.adapters.ssh.hostkey import load_host_key
 from tunnel_server.adapters.ssh.lean import LeanConnection, LeanSocket, takes_lean_path
 from tunnel_server.adapters.ssh.lobby import Lobby
 from tunnel_server.adapters.ssh.owner import Owner
-from tunnel_server.domain.ciphers import EVERY
+from tunnel_server.domain.ciphers import EVERY, EXCHANGES, MACS
 from tunnel_server.domain.errors import ListenerFailed
 
 if TYPE_CHECKING:
@@ -25,27 +26,21 @@ if TYPE_CHECKING:
     from tunnel_server.domain.ports import TunnelDesk
 
 _C = TypeVar("_C", bound=Connection)
+Peer = tuple[str, int] | None
+SshProtocol = Connection | LeanSocket
+Accept = Callable[[], asyncio.BaseProtocol]
+# Gives a connection's first protocol: the first of these two, or, behind a proxy that tells of clients, one that
+# calls the second with the address told and what was received behind it.
+Door = Callable[[Accept, Callable[[asyncio.Transport, Peer, bytes], None]], Accept]
 
 STOPPING = "the server is stopping"
 LEAVE_WITHIN = 2.0  # seconds a client has to take its goodbye
-UNSENT = 128 * 1024  # bytes the kernel keeps that it cannot send yet; a small request waits behind them
+UNSENT = 128 * 1024  # bytes, see `Connection.unsent`
 REKEY_BYTES = 1 << 30
 
 # RFC 4253 §4.2 allows no hyphen here. Node's ssh2, and so Preevy's agent, asks for streamlocal forwards only of
 # servers whose version is OpenSSH's from 5 on or holds two digits side by side: hence the digits.
 SOFTWARE_VERSION = "tunnelserver_00"
-
-# Elliptic curves and the post-quantum hybrids only: OpenSSH has had curve25519 since 6.5 (2014), and
-# finite-field groups cost the server many times as much for each stranger who connects.
-KEX_ALGS = [
-    "mlkem768x25519-sha256",
-    "sntrup761x25519-sha512@openssh.com",
-    "curve25519-sha256",
-    "curve25519-sha256@libssh.org",
-    "ecdh-sha2-nistp256",
-    "ecdh-sha2-nistp384",
-    "ecdh-sha2-nistp521",
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +77,7 @@ class SshListener:
         limits: SshLimits,
         address: tuple[str, int],
         host_key: tuple[Path, str | None],
+        door: Door,
     ) -> None:
         self._desk = desk
         self._metrics = metrics
@@ -89,6 +85,8 @@ class SshListener:
         self._limits = limits
         self._address = address
         self._host_key = host_key
+        self._door = door
+        self._lean = False
         self._server: asyncio.Server | None = None
         self._lobby = Lobby(limits.max_unauthenticated)
 
@@ -100,21 +98,18 @@ class SshListener:
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
-        options = await self._options()
-
-        lean = takes_lean_path(self._limits.lean)
-        self._metrics.packet_path(lean)
-
-        def accept() -> asyncio.BaseProtocol:
-            if lean:
-                return LeanSocket(self._limited(LeanConnection(loop, options)))
-            return self._limited(Connection(loop, options))
-
+        self._offered = await self._options()
+        self._lean = takes_lean_path(self._limits.lean)
+        self._metrics.packet_path(self._lean)
         host, port = self._address
         limits = self._limits
         try:
             self._server = await loop.create_server(
-                accept, host or None, port, backlog=limits.backlog, start_serving=False
+                self._door(self.protocol, self._receive),
+                host or None,
+                port,
+                backlog=limits.backlog,
+                start_serving=False,
             )
             for sock in self._server.sockets:
                 _set_options(sock, limits.socket_buffer)
@@ -123,7 +118,28 @@ class SshListener:
             raise ListenerFailed(f"cannot listen for SSH on port {port}: {error.strerror or error}") from None
         return self
 
-    def _limited(self, connection: _C) -> _C:
+    def protocol(self, peer: Peer = None, *, raw: bool = True) -> SshProtocol:
+        """Return the protocol of a new client's connection; ``peer`` is its address, if a proxy told it.
+
+        ``raw`` tells that its transport is the socket's own, and not one inside TLS.
+        """
+        loop = asyncio.get_running_loop()
+        if not self._lean:
+            return self._limited(Connection(loop, self._offered), peer)
+        connection = self._limited(LeanConnection(loop, self._offered), peer)
+        return LeanSocket(connection) if raw else connection
+
+    def _receive(self, transport: asyncio.Transport, peer: Peer, received: bytes) -> None:
+        """Take over the connection of a client whose address a proxy told."""
+        protocol = self.protocol(peer)
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+        if received:
+            protocol.data_received(received)
+
+    def _limited(self, connection: _C, peer: Peer) -> _C:
+        connection.told_peer = peer
+        connection.unsent = UNSENT
         connection.keepalive_interval = self._limits.keepalive_interval
         connection.keepalive_count_max = self._limits.keepalive_count_max
         connection.probe_timeout = self._limits.probe_timeout
@@ -159,14 +175,15 @@ class SshListener:
 
     async def _options(self) -> asyncssh.SSHServerConnectionOptions:
         key = load_host_key(*self._host_key)
-        supported = {alg.decode() for alg in asyncssh.kex.get_kex_algs()}
+        supported = set(asyncssh.kex.get_kex_algs())
         options: asyncssh.SSHServerConnectionOptions = await asyncssh.SSHServerConnectionOptions.construct(
             None,
             config=[],
             server_factory=self._new_owner,
             server_host_keys=[key],
             encryption_algs=[alg.decode() for alg in EVERY],
-            kex_algs=[alg for alg in KEX_ALGS if alg in supported],
+            kex_algs=[alg.decode() for alg in EXCHANGES if alg in supported],
+            mac_algs=[alg.decode() for alg in MACS],
             compression_algs=None,
             gss_host=None,
             password_auth=False,
@@ -193,8 +210,6 @@ class SshListener:
 
 def _set_options(sock: socket.socket, buffer: int) -> None:
     """Set a listening socket's options, which those accepted from it inherit."""
-    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
     if buffer:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)

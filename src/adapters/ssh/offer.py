@@ -1,4 +1,4 @@
-"""A server connection that makes its offer of ciphers after it has seen the client's.
+"""A server connection that makes its offer of algorithms after it has seen the client's.
 
 asyncssh sends its KEXINIT as soon as it knows the client's version. RFC 4253 §7.1 lets either side send first, so this
 one waits for the client's, and for a client that waits as well it waits no longer than :data:`PATIENCE`.
@@ -13,7 +13,7 @@ from asyncssh.connection import SSHServerConnection
 from asyncssh.constants import MSG_KEXINIT
 from asyncssh.packet import PacketDecodeError, SSHPacket
 
-from tunnel_server.domain.ciphers import offer
+from tunnel_server.domain.ciphers import NIST_EXCHANGES, offer, offer_exchanges, offer_macs
 
 PATIENCE = 0.2  # seconds a client that does not begin is waited for
 
@@ -53,8 +53,8 @@ class OfferingConnection(SSHServerConnection):
 
     async def _offer_after_theirs(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
         theirs = _Proposal.read(packet.get_full_payload())
-        if not self._kexinit_sent and not self.fixed_ciphers:
-            self._enc_algs = offer(theirs.to_server, theirs.to_client)
+        if not self._kexinit_sent:
+            self._offer_to(theirs)
         self._impatient()
         await super()._process_kexinit(pkttype, pktid, packet)
         # asyncssh compares with what was agreed on; by RFC 4253 §7 both sides must like the same best.
@@ -62,6 +62,13 @@ class OfferingConnection(SSHServerConnection):
             theirs.exchanges[:1] == self._kex_algs[:1]
             and theirs.host_keys[:1] == list(self._server_host_key_algs or ())[:1]
         )
+
+    def _offer_to(self, theirs: _Proposal) -> None:
+        if not self.fixed_ciphers:
+            self._enc_algs = offer(theirs.to_server, theirs.to_client)
+        served = {*self._kex_algs, *NIST_EXCHANGES}  # asyncssh may lack a library for the others
+        self._kex_algs = [name for name in offer_exchanges(theirs.exchanges) if name in served]
+        self._mac_algs = offer_macs(theirs.macs_to_server, theirs.macs_to_client)
 
     def send_newkeys(self, k: bytes, h: bytes) -> None:
         self._client_kexinit = self._server_kexinit = b""  # 3 KiB that each client would hold until the next exchange
@@ -84,6 +91,8 @@ class _Proposal(NamedTuple):
     host_keys: list[bytes]
     to_server: list[bytes]
     to_client: list[bytes]
+    macs_to_server: list[bytes]
+    macs_to_client: list[bytes]
     guesses: bool
 
     @classmethod
@@ -92,7 +101,9 @@ class _Proposal(NamedTuple):
         packet = SSHPacket(kexinit)
         try:
             packet.get_bytes(1 + 16)  # its type and cookie
-            exchanges, host_keys, to_server, to_client, *_ = [list(packet.get_namelist()) for _ in range(10)]
-            return cls(exchanges, host_keys, to_server, to_client, packet.get_boolean())
+            kex, keys, to_server, to_client, macs_to_server, macs_to_client, *_ = [
+                list(packet.get_namelist()) for _ in range(10)
+            ]
+            return cls(kex, keys, to_server, to_client, macs_to_server, macs_to_client, packet.get_boolean())
         except PacketDecodeError:
-            return cls([], [], [], [], False)
+            return cls([], [], [], [], [], [], False)

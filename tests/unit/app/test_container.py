@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 from tunnel_server.app.container import Container
 from tunnel_server.app.settings import Settings
 
 
-async def test_the_container_builds_everything() -> None:
-    container = Container(settings=Settings(base_url="http://tunnels.test"))
+async def test_the_container_builds_everything(tmp_path: Path) -> None:
+    container = Container(settings=Settings(base_url="http://tunnels.test", dev_tls_folder=str(tmp_path)))
 
     for name, provider in container.providers.items():
         assert provider() is not None, name

@@ -45,8 +45,10 @@ def test_the_names_of_the_reference_server_work_with_and_without_prefix(name: st
     about = known.about(name)
     assert about.env is not None
 
+    needs = {"tls_cert": {"TLS_KEY": "key"}, "tls_key": {"TLS_CERT": "certificate"}}.get(name, {})
+
     for variable in (about.env, "TUNNEL_SERVER_" + about.env):
-        assert load({}, {variable: about.example}, None).origins[name] == f"environment {variable}"
+        assert load({}, {variable: about.example, **needs}, None).origins[name] == f"environment {variable}"
 
 
 @pytest.mark.parametrize(
@@ -68,6 +70,15 @@ def test_the_names_of_the_reference_server_work_with_and_without_prefix(name: st
         ),
         ({"TUNNEL_SERVER_SSH_SOCKET_BUFFER": "1KiB"}, "is not from 4096 to"),
         ({"TUNNEL_SERVER_CHANNEL_MEMORY": "0"}, "is not from"),
+        ({"SSH_HOSTNAMES": "ssh.example.com, a b!"}, "has 'b!', which is not a host name"),
+        ({"TLS_CERT": "-----BEGIN CERTIFICATE-----\0"}, "has control characters"),
+        ({"TLS_CERT": "x"}, "tls_cert, tls_key: one is set without the other"),
+        ({"TUNNEL_SERVER_FORCE_HTTPS": "true"}, "there is no certificate, and base_url is not https"),
+        ({"TUNNEL_SERVER_DEV_TLS": "true", "TLS_CERT_FILE": "a"}, "dev_tls: there is a certificate already"),
+        ({"TUNNEL_SERVER_HSTS": "max-age=1\r\nX: y"}, "is no value of Strict-Transport-Security"),
+        ({"TUNNEL_SERVER_ACME": "http://ca.example"}, "is neither letsencrypt, letsencrypt-staging nor an https URL"),
+        ({"TUNNEL_SERVER_ACME": "letsencrypt"}, "for which hosts? set acme_hosts, or acme_on_demand = true"),
+        ({"TUNNEL_SERVER_ACME_EAB_KID": "1"}, "acme_eab_kid, acme_eab_key: one is set without the other"),
     ],
 )
 def test_a_wrong_setting_is_named_with_what_is_wrong(environ: dict[str, str], said: str) -> None:
@@ -84,6 +95,34 @@ def test_ciphers_keep_their_order_and_a_buffer_of_nothing_is_the_systems() -> No
 
     assert settings.ssh_ciphers == ("aes256-ctr", "aes128-ctr")
     assert settings.ssh_socket_buffer == 0
+
+
+def test_a_certificates_default_files_count_only_if_they_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    assert not load({}, {}, None).settings.has_certificate()
+    assert load({}, {"TLS_CERT_FILE": "elsewhere.pem"}, None).settings.has_certificate()
+
+    (tmp_path / "tls").mkdir()
+    (tmp_path / "tls" / "cert.pem").touch()
+    assert load({}, {}, None).settings.certificate_files() == (Path("./tls/cert.pem"), Path("./tls/key.pem"))
+
+
+def test_with_a_certificate_for_development_the_base_url_is_https() -> None:
+    environ = {"TUNNEL_SERVER_DEV_TLS": "true", "TLS_PORT": "9443"}
+
+    assert load({}, environ, None).settings.base_url == "https://localhost:9443"
+
+
+def test_a_cas_short_name_stands_for_its_directory() -> None:
+    environ = {"TUNNEL_SERVER_ACME": "letsencrypt", "TUNNEL_SERVER_ACME_HOSTS": "Tunnels.Example.com."}
+
+    settings = load({}, environ, None).settings
+
+    assert settings.acme == "https://acme-v02.api.letsencrypt.org/directory"
+    assert settings.acme_hosts == ("tunnels.example.com",)
 
 
 def test_all_that_is_wrong_is_told_at_once() -> None:
@@ -112,9 +151,9 @@ def test_a_secret_is_never_in_a_complaint() -> None:
 
 
 def test_variables_for_what_is_not_there_yet_are_reported() -> None:
-    assert load({}, {"TLS_PORT": "8443", "TUNNEL_SERVER_COOKIE_SECRETS": "a"}, None).ignored == (
-        "TLS_PORT",
+    assert load({}, {"SAAS_BASE_URL": "x", "TUNNEL_SERVER_COOKIE_SECRETS": "a"}, None).ignored == (
         "TUNNEL_SERVER_COOKIE_SECRETS",
+        "SAAS_BASE_URL",
     )
 
 

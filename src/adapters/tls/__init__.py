@@ -1,0 +1,1 @@
+"""The TLS port: who comes in, certificates, and TLS on a connection."""

@@ -1,0 +1,81 @@
+"""Connections that have not said enough yet to be anybody's."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Protocol, Self
+
+import structlog
+
+from tunnel_server.domain.crowd import Crowd
+from tunnel_server.domain.share import one_visitor
+
+LOOK = 0.2  # seconds between looks at the time limits
+
+log = structlog.get_logger()
+
+
+class Guest(Protocol):
+    """A connection in the lobby; ``deadline`` is the loop time at which ``overdue`` is called."""
+
+    deadline: float
+
+    def __hash__(self) -> int:
+        """Return what tells guests apart."""
+
+    def overdue(self) -> None:
+        """The deadline passed."""
+
+    def abort(self) -> None:
+        """Go at once: another took the place, or the server stops."""
+
+
+class Lobby:
+    """Bounds the guests in number and in time, while entered. Leaving sends all of them away."""
+
+    def __init__(self, capacity: int) -> None:
+        self._guests: Crowd[Guest] = Crowd(capacity)
+        self._look: asyncio.Task[None] | None = None
+
+    def __len__(self) -> int:
+        return len(self._guests)
+
+    async def __aenter__(self) -> Self:
+        self._look = asyncio.get_running_loop().create_task(self._watch())
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        assert self._look is not None
+        self._look.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._look
+        for guest in list(self._guests):
+            guest.abort()
+
+    def arrived(self, guest: Guest, address: str) -> None:
+        """Count a guest in, at another's cost if need be."""
+        displaced = self._guests.add(guest, one_visitor(address))
+        if displaced is not None:
+            log.debug("connection.dropped", reason="too many that have not said what they are")
+            displaced.abort()
+
+    def left(self, guest: Guest) -> None:
+        """A guest is known now, or gone. Safe to repeat."""
+        self._guests.remove(guest)
+
+    async def _watch(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(LOOK)
+            now = loop.time()
+            for guest in [guest for guest in self._guests if guest.deadline < now]:
+                _guarded(guest.overdue)
+
+
+def _guarded(call: Callable[[], None]) -> None:
+    try:
+        call()
+    except Exception:
+        log.exception("connection.failed")

@@ -1,0 +1,150 @@
+"""The settings of the TLS port and its certificates."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from tunnel_server.app.setting_fields import PORT, PORT_LIMITS, count, seconds, setting
+from tunnel_server.app.setting_types import Network, boolean, host_names, lines, networks, several, text
+
+if TYPE_CHECKING:
+    from tunnel_server.domain.naming import BaseUrl
+
+CERT_FILE, KEY_FILE = "./tls/cert.pem", "./tls/key.pem"
+CHALLENGES = ("http-01", "tls-alpn-01")
+WELL_KNOWN_CAS = {
+    "letsencrypt": "https://acme-v02.api.letsencrypt.org/directory",
+    "letsencrypt-staging": "https://acme-staging-v02.api.letsencrypt.org/directory",
+}
+_HSTS = re.compile(r"max-age=[0-9]{1,10}(; includeSubDomains)?(; preload)?")
+
+
+def _hsts(value: str) -> str:
+    if value and _HSTS.fullmatch(value) is None:
+        raise ValueError("is no value of Strict-Transport-Security")
+    return value
+
+
+def _directory(value: str) -> str:
+    url = WELL_KNOWN_CAS.get(value, value)
+    if url and (urlsplit(url).scheme != "https" or not urlsplit(url).hostname):
+        raise ValueError("is neither letsencrypt, letsencrypt-staging nor an https URL")
+    return url
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsSettings:
+    """The effective settings of the TLS port."""
+
+    tls_port: int = setting(
+        8443,
+        PORT,
+        "port for HTTPS and SSH, served if there is a certificate",
+        "8443",
+        env="TLS_PORT",
+        limits=PORT_LIMITS,
+    )
+    ssh_hostnames: tuple[str, ...] = setting(
+        (),
+        host_names,
+        "server names (SNI) that mean SSH to the TLS port where a client negotiates nothing; none: the base URL's",
+        "ssh.example.com",
+        env="SSH_HOSTNAMES",
+    )
+    tls_cert_file: str = setting(
+        CERT_FILE, text, "file of the TLS certificate and its chain, PEM", "/etc/tunnel/tls.crt", env="TLS_CERT_FILE"
+    )
+    tls_key_file: str = setting(
+        KEY_FILE, text, "file of the TLS certificate's key, PEM", "/etc/tunnel/tls.key", env="TLS_KEY_FILE"
+    )
+    tls_cert: str = setting(
+        "", lines, "the TLS certificate itself, PEM", "-----BEGIN CERTIFICATE-----…", env="TLS_CERT"
+    )
+    tls_key: str = setting(
+        "", lines, "the TLS certificate's key itself, PEM", "-----BEGIN PRIVATE KEY-----…", env="TLS_KEY", secret=True
+    )
+    tls_cert_dir: str = setting(
+        "", text, "folder of certificates, name.crt beside name.key, chosen by server name", "/etc/tunnel/certs"
+    )
+    dev_tls: bool = setting(False, boolean, "make a certificate for development, and a CA that signs it", "true")
+    dev_tls_folder: str = setting("./tls/dev", text, "folder of the CA for development", "/var/lib/tunnel/dev")
+    tls_key_log: str = setting("", text, "file to log TLS session keys to, for debugging only", "/tmp/keys.log")
+    tls_handshake_timeout: float = seconds(10, "time a TLS handshake may take", 1, 600)
+    max_handshakes: int = count(2048, "connections to the TLS port that have not shown what they are")
+    tls_redirect: bool = setting(
+        True, boolean, "answer plain HTTP on the TLS port with a redirect to HTTPS; false: with an error", "false"
+    )
+    tls_proxy_protocol: tuple[Network, ...] = setting(
+        (), networks, "networks of proxies that begin each connection to the TLS port with a PROXY header", "10.0.0.0/8"
+    )
+    http2: bool = setting(True, boolean, "offer HTTP/2 on the TLS port", "false")
+    force_https: bool = setting(False, boolean, "redirect visitors who come without TLS to HTTPS", "true")
+    hsts: str = setting(
+        "",
+        _hsts,
+        "Strict-Transport-Security of answers over TLS; empty for none",
+        "max-age=31536000; includeSubDomains",
+    )
+
+    acme: str = setting(
+        "",
+        _directory,
+        "CA to get certificates of (RFC 8555): letsencrypt, letsencrypt-staging or the URL of its directory; "
+        "setting it agrees to its terms",
+        "letsencrypt",
+    )
+    acme_email: str = setting("", text, "address the CA may write to", "ops@example.com")
+    acme_hosts: tuple[str, ...] = setting(
+        (), host_names, "hosts to hold a certificate for, one each", "tunnels.example.com"
+    )
+    acme_on_demand: bool = setting(
+        False, boolean, "get a certificate for a tunnel's own host name when a visitor asks for it", "true"
+    )
+    acme_labels: bool = setting(
+        False,
+        boolean,
+        "on demand also for labels under the base host; any key holder can then use up what the CA allows the domain",
+        "true",
+    )
+    acme_folder: str = setting(
+        "./acme", text, "folder of the ACME account and its certificates", "/var/lib/tunnel/acme"
+    )
+    acme_challenges: tuple[str, ...] = setting(
+        CHALLENGES, several(*CHALLENGES), "ways to prove a host to the CA, best first", "tls-alpn-01"
+    )
+    acme_ca_file: str = setting("", text, "certificates to trust the CA's own server by, PEM", "/etc/tunnel/ca.pem")
+    acme_eab_kid: str = setting("", text, "key id of an external account at the CA", "kid-1")
+    acme_eab_key: str = setting("", text, "its key, base64url", "zWNDZM6e…", secret=True)
+
+    def has_certificate(self) -> bool:
+        """Tell whether there is a certificate, or a way to one, and so a TLS port to serve."""
+        return bool(
+            self.tls_cert or self.tls_cert_dir or self.dev_tls or self.acme or self.certificate_files() is not None
+        )
+
+    def certificate_files(self) -> tuple[Path, Path] | None:
+        """Return the certificate's file and its key's; those that nobody set count only if they are there."""
+        cert, key = Path(self.tls_cert_file), Path(self.tls_key_file)
+        if (self.tls_cert_file, self.tls_key_file) == (CERT_FILE, KEY_FILE) and not (cert.exists() or key.exists()):
+            return None
+        return cert, key
+
+
+def contradictions(settings: TlsSettings, base: BaseUrl) -> list[str]:
+    """Return a line for each thing that does not go together."""
+    wrong = []
+    if bool(settings.tls_cert) != bool(settings.tls_key):
+        wrong.append("tls_cert, tls_key: one is set without the other")
+    if settings.dev_tls and (settings.tls_cert or settings.certificate_files() is not None):
+        wrong.append("dev_tls: there is a certificate already; leave out one of them")
+    if settings.force_https and not settings.has_certificate() and base.scheme != "https":
+        wrong.append("force_https: there is no certificate, and base_url is not https; for example: dev_tls = true")
+    if settings.acme and not settings.acme_hosts and not settings.acme_on_demand:
+        wrong.append("acme: for which hosts? set acme_hosts, or acme_on_demand = true")
+    if bool(settings.acme_eab_kid) != bool(settings.acme_eab_key):
+        wrong.append("acme_eab_kid, acme_eab_key: one is set without the other")
+    return wrong
