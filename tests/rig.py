@@ -17,6 +17,7 @@ import asyncssh
 import pytest
 
 from tunnel_server.app.container import Container
+from tunnel_server.app.serve import start
 from tunnel_server.app.settings import Settings
 
 LIMIT = 10.0  # seconds any awaited condition may take
@@ -44,6 +45,8 @@ def need(program: str) -> str:
 class Rig:
     """A server started in this process, as ``app/serve`` starts it."""
 
+    tls: Any  # where there is a certificate
+
     def __init__(self, settings: Settings, folder: Path) -> None:
         self.settings = settings
         self.folder = folder
@@ -52,23 +55,13 @@ class Rig:
         self._visits: list[Visit] = []
 
     async def __aenter__(self) -> Self:
-        events = self.container.events()
-        events.add(self.container.metrics())
-        events.add(self.container.relay())
-        if self.settings.dev_tls:
-            events.add(self.container.dev_tunnels())
         await self._stack.__aenter__()
-        self.metrics = await self._stack.enter_async_context(self.container.metrics_listener())
-        await self._stack.enter_async_context(self.container.control())
-        await self._stack.enter_async_context(self.container.ssh_door())
-        self.ssh = await self._stack.enter_async_context(self.container.ssh())
-        await self._stack.enter_async_context(self.container.http_door())
-        self.http = await self._stack.enter_async_context(self.container.http())
-        if self.settings.has_certificate():
-            await self._stack.enter_async_context(self.container.certificates())
-            await self._stack.enter_async_context(self.container.tls_door())
-            self.tls = await self._stack.enter_async_context(self.container.tls())
-        self.container.readiness().begin()
+        try:
+            ports = await start(self.container, self.settings, self._stack)
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        self.metrics, self.ssh, self.http, self.tls = ports.metrics, ports.ssh, ports.http, ports.tls
         return self
 
     async def __aexit__(self, *error: Any) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from dependency_injector import containers, providers
 
+from tunnel_server.adapters.acme.acme import Acme
+from tunnel_server.adapters.acme.options import AcmeOptions
 from tunnel_server.adapters.control.plane import ControlPlane
 from tunnel_server.adapters.metrics.listener import MetricsListener
 from tunnel_server.adapters.metrics.prometheus import PrometheusMetrics
@@ -16,6 +19,7 @@ from tunnel_server.adapters.proxy.limits import Limits, Secure
 from tunnel_server.adapters.proxy.listener import HttpListener
 from tunnel_server.adapters.proxy.relay import Relay
 from tunnel_server.adapters.ssh.listener import SshLimits, SshListener
+from tunnel_server.adapters.tls.challenge import ChallengeContexts
 from tunnel_server.adapters.tls.doorman import Inner
 from tunnel_server.adapters.tls.listener import TlsLimits, TlsListener
 from tunnel_server.adapters.tls.proxied import Door, Peer
@@ -24,6 +28,7 @@ from tunnel_server.app.events import Fanout, Readiness
 from tunnel_server.app.settings import Settings
 from tunnel_server.app.welcome import ssh_line
 from tunnel_server.domain.arrival import Arrival
+from tunnel_server.domain.issuance import IssuanceLimits
 from tunnel_server.domain.naming import BaseUrl
 from tunnel_server.domain.ports import TunnelEvents
 from tunnel_server.domain.registry import TunnelRegistry
@@ -147,6 +152,49 @@ def _certificates(settings: Settings, base: BaseUrl, metrics: PrometheusMetrics)
     )
 
 
+def _acme(
+    settings: Settings, base: BaseUrl, certificates: Certificates, registry: TunnelRegistry, metrics: PrometheusMetrics
+) -> Acme:
+    options = AcmeOptions(
+        directory_url=settings.acme,
+        folder=Path(settings.acme_folder),
+        email=settings.acme_email or None,
+        hosts=settings.acme_hosts,
+        on_demand=settings.acme_on_demand,
+        on_demand_base=None if settings.acme_labels else base.hostname,
+        challenges=settings.acme_challenges,
+        ca_file=Path(settings.acme_ca_file) if settings.acme_ca_file else None,
+        eab_kid=settings.acme_eab_kid or None,
+        eab_key=settings.acme_eab_key or None,
+        private_ca=settings.acme_private_ca,
+        limits=IssuanceLimits(per_hour=settings.acme_orders_per_hour, per_day=settings.acme_orders_per_day),
+    )
+    suffix = f".{base.hostname}"
+
+    def exists(host: str) -> bool:
+        return host.endswith(suffix) and registry.find(host.removesuffix(suffix)) is not None
+
+    acme = Acme(options, certificates, exists, metrics)
+    if settings.acme_on_demand:
+        certificates.unknown = acme.wanted
+    return acme
+
+
+def _challenge_answer(settings: Settings, acme: Callable[[], Acme]) -> Callable[[str], bytes | None]:
+    """Return what answers a CA that looks at a path; nothing without one."""
+    return (lambda path: acme().http_answer(path)) if settings.acme else (lambda path: None)
+
+
+def _challenged(settings: Settings, acme: Callable[[], Acme]) -> Callable[[str], bool]:
+    """Return what tells of a request's path whether a CA is looked for there."""
+    answer = _challenge_answer(settings, acme)
+    return lambda path: answer(path.partition("?")[0]) is not None
+
+
+def _challenge_context(settings: Settings, acme: Callable[[], Acme]) -> ChallengeContexts | None:
+    return ChallengeContexts(acme().alpn_certificate) if settings.acme else None
+
+
 def _dev_tunnels(settings: Settings, base: BaseUrl, certificates: Certificates) -> TunnelEvents:
     from tunnel_server.adapters.tls.devtunnels import DevTunnels
 
@@ -171,12 +219,17 @@ class Container(containers.DeclarativeContainer):
         Desk, registry, settings.provided.max_tunnels_per_connection, providers.Object(time.time)
     )
     router = providers.Singleton(Router, base)
+    dev_certificate = providers.Singleton(_dev_certificate, settings, base)
+    certificates = providers.Singleton(_certificates, settings, base, metrics)
+    dev_tunnels = providers.Singleton(_dev_tunnels, settings, base, certificates)
+    acme = providers.Singleton(_acme, settings, base, certificates, registry, metrics)
     control = providers.Singleton(
         ControlPlane,
         base=base,
         ready=readiness.provided.is_ready,
         ssh_hint=providers.Callable(ssh_line, base, settings.provided.ssh_port),
         hsts=settings.provided.hsts,
+        challenge_answer=providers.Callable(_challenge_answer, settings, acme.provider),
     )
     relay = providers.Singleton(
         Relay,
@@ -187,6 +240,7 @@ class Container(containers.DeclarativeContainer):
         metrics=metrics,
         control=control.provided.protocol,
         secure=providers.Callable(_secure, settings, base),
+        challenged=providers.Callable(_challenged, settings, acme.provider),
         access_log=settings.provided.access_log,
     )
     ssh_door = providers.Singleton(Door, settings.provided.ssh_proxy_protocol, settings.provided.max_handshakes)
@@ -209,9 +263,6 @@ class Container(containers.DeclarativeContainer):
         grace=settings.provided.grace_period,
         door=http_door,
     )
-    dev_certificate = providers.Singleton(_dev_certificate, settings, base)
-    certificates = providers.Singleton(_certificates, settings, base, metrics)
-    dev_tunnels = providers.Singleton(_dev_tunnels, settings, base, certificates)
     inner = providers.Singleton(_Inner, ssh, http)
     tls = providers.Singleton(
         TlsListener,
@@ -222,6 +273,7 @@ class Container(containers.DeclarativeContainer):
         address=providers.Callable(_address, settings.provided.listen_host, settings.provided.tls_port),
         ssh_names=providers.Callable(_ssh_names, settings, base),
         door=tls_door,
+        challenge=providers.Callable(_challenge_context, settings, acme.provider),
     )
     metrics_listener = providers.Singleton(
         MetricsListener,

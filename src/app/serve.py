@@ -10,6 +10,7 @@ import resource
 import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from typing import Any
 
+    from tunnel_server.adapters.metrics.listener import MetricsListener
+    from tunnel_server.adapters.proxy.listener import HttpListener
+    from tunnel_server.adapters.ssh.listener import SshListener
     from tunnel_server.adapters.tls.listener import TlsListener
     from tunnel_server.app.settings import Settings
 
@@ -57,48 +61,69 @@ async def serve(container: Container, settings: Settings, stop: asyncio.Event) -
     Raises:
         ListenerFailed: a port could not be had; what had started is stopped again.
     """
-    events, readiness = container.events(), container.readiness()
+    async with contextlib.AsyncExitStack() as stack:
+        ports = await start(container, settings, stack)
+        gc.freeze()  # what was built by now stays; the collector need not walk it again
+        log.info(
+            "server.started",
+            http_port=ports.http.port,
+            ssh_port=ports.ssh.port,
+            tls_port=ports.tls.port if ports.tls else None,
+            metrics_port=ports.metrics.port,
+        )
+        _greet(settings, ports.ssh.port)
+        if settings.dev_tls:
+            print(container.dev_certificate().how_to_trust, flush=True)
+        await stop.wait()
+        container.readiness().end()
+        log.info("server.stopping", grace=settings.grace_period)
+        ports.ssh.stop_accepting()
+        if ports.tls is not None:
+            ports.tls.stop_accepting()
+        ports.ssh.tell(SHUTDOWN_NOTICE)
+    log.info("server.stopped")
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """What listens; ``tls`` only where there is a certificate, or a way to one."""
+
+    metrics: MetricsListener
+    ssh: SshListener
+    http: HttpListener
+    tls: TlsListener | None
+
+
+async def start(container: Container, settings: Settings, stack: contextlib.AsyncExitStack) -> Ports:
+    """Start everything that ``container`` builds, to be stopped in the reverse order by ``stack``.
+
+    Raises:
+        ListenerFailed: a port could not be had; what had started is left to ``stack``.
+        InvalidCertificate: a certificate that is set cannot be used.
+    """
+    enter, events = stack.enter_async_context, container.events()
     events.add(container.metrics())
     events.add(container.relay())
     if settings.dev_tls:
         events.add(container.dev_tunnels())
-    async with contextlib.AsyncExitStack() as stack:
-        # Metrics first, and so last to go: a stop that hangs can be watched.
-        metrics = await stack.enter_async_context(container.metrics_listener())
-        await stack.enter_async_context(container.control())
-        # SSH before HTTP, and so after it on the way out: requests in flight need their tunnels.
-        await stack.enter_async_context(container.ssh_door())
-        ssh = await stack.enter_async_context(container.ssh())
-        await stack.enter_async_context(container.http_door())
-        http = await stack.enter_async_context(container.http())
-        tls = await _tls(container, stack) if settings.has_certificate() else None
-        readiness.begin()
-        gc.freeze()  # what was built by now stays; the collector need not walk it again
-        log.info(
-            "server.started",
-            http_port=http.port,
-            ssh_port=ssh.port,
-            tls_port=tls.port if tls else None,
-            metrics_port=metrics.port,
-        )
-        _greet(settings, ssh.port)
-        if settings.dev_tls:
-            print(container.dev_certificate().how_to_trust, flush=True)
-        await stop.wait()
-        readiness.end()
-        log.info("server.stopping", grace=settings.grace_period)
-        ssh.stop_accepting()
-        if tls is not None:
-            tls.stop_accepting()
-        ssh.tell(SHUTDOWN_NOTICE)
-    log.info("server.stopped")
-
-
-async def _tls(container: Container, stack: contextlib.AsyncExitStack) -> TlsListener:
-    """Start the TLS port, last: what it takes is given to the others."""
-    await stack.enter_async_context(container.certificates())
-    await stack.enter_async_context(container.tls_door())
-    return await stack.enter_async_context(container.tls())
+    # Metrics first, and so last to go: a stop that hangs can be watched.
+    metrics = await enter(container.metrics_listener())
+    await enter(container.control())
+    # SSH before HTTP, and so after it on the way out: requests in flight need their tunnels.
+    await enter(container.ssh_door())
+    ssh = await enter(container.ssh())
+    await enter(container.http_door())
+    http = await enter(container.http())
+    # TLS last: what comes there is given to the two before.
+    tls = None
+    if settings.has_certificate():
+        await enter(container.certificates())
+        if settings.acme:
+            await enter(container.acme())
+        await enter(container.tls_door())
+        tls = await enter(container.tls())
+    container.readiness().begin()
+    return Ports(metrics, ssh, http, tls)
 
 
 def _greet(settings: Settings, ssh_port: int) -> None:

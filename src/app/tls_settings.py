@@ -117,6 +117,14 @@ class TlsSettings:
         CHALLENGES, several(*CHALLENGES), "ways to prove a host to the CA, best first", "tls-alpn-01"
     )
     acme_ca_file: str = setting("", text, "certificates to trust the CA's own server by, PEM", "/etc/tunnel/ca.pem")
+    acme_private_ca: bool = setting(
+        False,
+        boolean,
+        "the CA signs names of a private network, such as those in .internal",
+        "true",
+    )
+    acme_orders_per_hour: int = count(40, "certificates ordered on demand in an hour, all hosts together", 1, 10_000)
+    acme_orders_per_day: int = count(300, "certificates ordered on demand in a day, all hosts together", 1, 100_000)
     acme_eab_kid: str = setting("", text, "key id of an external account at the CA", "kid-1")
     acme_eab_key: str = setting("", text, "its key, base64url", "zWNDZM6e…", secret=True)
 

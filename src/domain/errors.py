@@ -84,6 +84,21 @@ class InvalidCertificate(TunnelServerError):
     code: ClassVar[str] = "settings.certificate"
 
 
+class OrderFailed(TunnelServerError):
+    """A CA gave no certificate. The text is for the log: bounded, and it may quote the CA.
+
+    ``outage`` tells that it is no fault of the host, so that another would fail the same way. ``retry_after`` is how
+    long the CA asked to be left alone, in seconds.
+    """
+
+    code: ClassVar[str] = "acme.order-failed"
+
+    def __init__(self, reason: str, outage: bool = False, retry_after: float | None = None) -> None:
+        super().__init__(reason)
+        self.outage = outage
+        self.retry_after = retry_after
+
+
 class InvalidProxyHeader(TunnelServerError):
     """What a trusted proxy sent is no PROXY protocol header that can be read; the text says why."""
 

@@ -95,4 +95,8 @@ class Metrics(TunnelEvents):
 
     @abstractmethod
     def acme_order(self, outcome: str) -> None:
-        """An order of a certificate ended."""
+        """An order of a certificate ended: ``issued``, ``failed``; or was not made: ``refused``."""
+
+    @abstractmethod
+    def acme_waiting(self, hosts: int) -> None:
+        """So many hosts wait for their first order."""

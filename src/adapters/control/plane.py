@@ -33,14 +33,23 @@ class ControlPlane:
     """Serves while entered; ``protocol`` gives a handler for one connection and one answer on it.
 
     ``ready`` tells whether new requests are welcome, ``ssh_hint`` is the command shown to a visitor, ``hsts`` the
-    value of Strict-Transport-Security for answers over TLS, empty for none.
+    value of Strict-Transport-Security for answers over TLS, empty for none. ``challenge_answer`` gives what a CA has
+    to find at a path of its challenges, or ``None`` (RFC 8555 §8.3).
     """
 
-    def __init__(self, base: BaseUrl, ready: Callable[[], bool], ssh_hint: str, hsts: str = "") -> None:
+    def __init__(
+        self,
+        base: BaseUrl,
+        ready: Callable[[], bool],
+        ssh_hint: str,
+        hsts: str = "",
+        challenge_answer: Callable[[str], bytes | None] | None = None,
+    ) -> None:
         self._base = base
         self._ready = ready
         self._hint = ssh_hint
         self._hsts = hsts
+        self._challenge_answer = challenge_answer
         self._runner: web.AppRunner | None = None
 
     async def __aenter__(self) -> Self:
@@ -48,6 +57,7 @@ class ControlPlane:
         app.router.add_get("/", self._root)
         app.router.add_get("/healthz", _healthz)
         app.router.add_get("/readyz", self._readyz)
+        app.router.add_get("/.well-known/acme-challenge/{token}", self._challenge)
         app.on_response_prepare.append(self._last_answer)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
         await self._runner.setup()
@@ -73,6 +83,12 @@ class ControlPlane:
 
     async def _readyz(self, request: web.Request) -> web.Response:
         return web.Response(text="ready") if self._ready() else web.Response(text="stopping", status=503)
+
+    async def _challenge(self, request: web.Request) -> web.Response:
+        answer = self._challenge_answer(request.path) if self._challenge_answer is not None else None
+        if answer is None:
+            raise web.HTTPNotFound
+        return web.Response(body=answer, content_type="application/octet-stream")
 
     async def _root(self, request: web.Request) -> web.Response:
         if preferred(request.headers.get("Accept", "")) is not Answer.HTML:

@@ -92,6 +92,7 @@ class PrometheusMetrics(Metrics, Collector):
             ["source"],
             registry=self._registry,
         )
+        self._waiting_hosts = gauge("acme_waiting_hosts", "Hosts that wait for their first certificate.")
         self._orders = Counter(
             "tunnel_server_acme_orders", "Orders of certificates.", ["outcome"], registry=self._registry
         )
@@ -174,6 +175,9 @@ class PrometheusMetrics(Metrics, Collector):
 
     def acme_order(self, outcome: str) -> None:
         self._orders.labels(outcome).inc()
+
+    def acme_waiting(self, hosts: int) -> None:
+        self._waiting_hosts.set(hosts)
 
     def collect(self) -> Iterator[Metric]:
         """Give what is counted here to the registry."""

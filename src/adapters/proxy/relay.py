@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from ipaddress import ip_address
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from weakref import WeakKeyDictionary
 
 import structlog
@@ -47,6 +47,31 @@ Found = tuple[Pool, bytes, bytes]
 log = structlog.get_logger()
 
 
+class Connection(Protocol):
+    """A visitor's connection. ``deadline`` is the loop time at which ``timed_out`` is called."""
+
+    transport: asyncio.Transport
+    phase: Phase
+    deadline: float
+
+    def __hash__(self) -> int:
+        """Return what tells connections apart."""
+
+    def timed_out(self, now: float) -> None:
+        """The deadline passed."""
+
+    def server_stops(self) -> bool:
+        """Close if nothing is under way; true if something is, after which it closes by itself."""
+
+
+class Reporter(Protocol):
+    """One whose exchange ended. ``access_line`` is what the access log says of it."""
+
+    @property
+    def access_line(self) -> dict[str, str]:
+        """Return the request's address, method, host and path, as far as they are known."""
+
+
 def _none_pending(path: str) -> bool:
     return False
 
@@ -82,7 +107,7 @@ class Relay(TunnelEvents):
         self._metrics = metrics
         self._control = control
         self._access_log = access_log
-        self._visitors: dict[Visitor, str] = {}  # and their addresses
+        self._visitors: dict[Connection, str] = {}  # and their addresses
         self._per_address: Counter[str] = Counter()
         self._pools: dict[Tunnel, Pool] = {}
         self._client_shares: WeakKeyDictionary[Transport, Share] = WeakKeyDictionary()
@@ -106,7 +131,7 @@ class Relay(TunnelEvents):
 
     # visitors
 
-    def arrived(self, visitor: Visitor, arrival: Arrival) -> bool:
+    def arrived(self, visitor: Connection, arrival: Arrival) -> bool:
         """Count a visitor in; false if the server is full and nobody has more than one connection."""
         peer = arrival.peer or visitor.transport.get_extra_info("peername")
         address = one_visitor(str(peer[0])) if isinstance(peer, tuple) else "unknown"
@@ -128,7 +153,7 @@ class Relay(TunnelEvents):
         self.left(victim)
         return True
 
-    def left(self, visitor: Visitor) -> None:
+    def left(self, visitor: Connection) -> None:
         """A connection is gone, or somebody else's now. Safe to repeat."""
         address = self._visitors.pop(visitor, None)
         if address is not None:
@@ -217,7 +242,7 @@ class Relay(TunnelEvents):
 
     def finished(
         self,
-        visitor: Visitor,
+        visitor: Reporter,
         client_id: str | None,
         status: int,
         outcome: Outcome,

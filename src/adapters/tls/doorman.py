@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 import structlog
 
+from tunnel_server.adapters.tls import challenge
 from tunnel_server.adapters.tls.proxied import Peer, peer_address
 from tunnel_server.adapters.tls.transport import HANDSHAKE, Begin, TlsTransport
 from tunnel_server.domain import client_hello
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from tunnel_server.adapters.tls.turns import Turns
 
 UNREADABLE = ClientHello(None, ())
-ACME_TLS = b"acme-tls/1"  # RFC 8737 §6.2
+ACME_TLS = challenge.ALPN.encode()
 
 log = structlog.get_logger()
 
@@ -171,7 +172,7 @@ class Doorman(asyncio.Protocol):
         return tls
 
     def _server_side(self, hello: ClientHello) -> Begin:
-        if self._gate.challenge is not None and ACME_TLS in hello.alpn and hello.server_name is not None:
+        if self._gate.challenge is not None and hello.alpn == (ACME_TLS,) and hello.server_name is not None:
             context = self._gate.challenge(hello.server_name)
             if context is not None:
                 return partial(context.wrap_bio, server_side=True)
@@ -191,7 +192,7 @@ class Doorman(asyncio.Protocol):
         self._leave()
         self._gate.handshakes("done")
         tls = transport.tls
-        if tls.selected_alpn_protocol() == ACME_TLS.decode():
+        if tls.selected_alpn_protocol() == challenge.ALPN:
             transport.close()  # the certificate was the answer
             return
         gate = self._gate

@@ -8,7 +8,14 @@ from tunnel_server.app.settings import Settings
 
 
 async def test_the_container_builds_everything(tmp_path: Path) -> None:
-    container = Container(settings=Settings(base_url="http://tunnels.test", dev_tls_folder=str(tmp_path)))
+    settings = Settings(
+        base_url="http://tunnels.test",
+        dev_tls_folder=str(tmp_path),
+        acme="https://ca.test/directory",
+        acme_hosts=("tunnels.test",),
+        acme_private_ca=True,
+    )
+    container = Container(settings=settings)
 
     for name, provider in container.providers.items():
         assert provider() is not None, name

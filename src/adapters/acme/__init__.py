@@ -1,0 +1,1 @@
+"""The ACME side (RFC 8555): certificates ordered, proved, kept and renewed."""
