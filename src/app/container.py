@@ -102,7 +102,7 @@ class _Inner(Inner):
         return self._http.protocol(arrival)
 
     def http2(self, arrival: Arrival) -> asyncio.Protocol:
-        return self._http.protocol(arrival)
+        return self._http.http2(arrival)
 
 
 def _secure(settings: Settings, base: BaseUrl) -> Secure:
@@ -148,7 +148,7 @@ def _certificates(settings: Settings, base: BaseUrl, metrics: PrometheusMetrics)
         sources,
         metrics,
         key_log=Path(settings.tls_key_log) if settings.tls_key_log else None,
-        alpn=ALPN,
+        alpn=("h2", *ALPN) if settings.http2 else ALPN,
     )
 
 

@@ -205,6 +205,18 @@ async def test_plain_http_is_refused_where_the_setting_says_so(make_rig: Callabl
     assert b"this port speaks HTTPS" in answer.body
 
 
+async def test_http_2_is_offered_unless_the_setting_says_no(make_rig: Callable[..., Any], tls: Any, pair: Pair) -> None:
+    chosen = []
+    for http2 in (True, False):
+        async with make_rig(**tls, http2=http2) as rig:
+            visit = await rig.connect_tls(pair.client_context("h2", "http/1.1"), "tunnels.test")
+            chosen.append(visit.writer.get_extra_info("ssl_object").selected_alpn_protocol())
+            visit.close()
+            await visit.closed()
+
+    assert chosen == ["h2", "http/1.1"]
+
+
 # certificates and hosts
 
 

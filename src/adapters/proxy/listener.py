@@ -85,6 +85,12 @@ class HttpListener:
         """Return the protocol of a new visitor's connection that speaks HTTP/1.1."""
         return Visitor(self._relay, arrival)
 
+    def http2(self, arrival: Arrival) -> asyncio.Protocol:
+        """Return the protocol of a new visitor's connection that speaks HTTP/2."""
+        from tunnel_server.adapters.proxy.http2.connection import Http2Connection  # only who is visited so pays for h2
+
+        return Http2Connection(self._relay, arrival)
+
     def _receive(self, transport: asyncio.Transport, peer: Peer, received: bytes) -> None:
         """Take over a connection of a visitor whose address a proxy told."""
         visitor = self.protocol(Arrival(peer=peer))

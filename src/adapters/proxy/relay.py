@@ -105,7 +105,7 @@ class Relay(TunnelEvents):
         self._base = base
         self.host = base.authority.encode("ascii")  # for requests that name none
         self._metrics = metrics
-        self._control = control
+        self.control = control
         self._access_log = access_log
         self._visitors: dict[Connection, str] = {}  # and their addresses
         self._per_address: Counter[str] = Counter()
@@ -235,7 +235,7 @@ class Relay(TunnelEvents):
     def hand_over(self, visitor: Visitor, data: bytes) -> None:
         """Give a connection with what was read of it to the control plane, which ends it after one answer."""
         self.left(visitor)
-        transport, control = visitor.transport, self._control()
+        transport, control = visitor.transport, self.control()
         transport.set_protocol(control)
         control.connection_made(transport)
         control.data_received(data)

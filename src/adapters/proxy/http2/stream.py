@@ -1,0 +1,550 @@
+"""One stream: a request in, its answer out, over a channel of its tunnel's pool.
+
+It does what :class:`tunnel_server.adapters.proxy.visitor.Visitor` does for one exchange, and says so in frames.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from h2.errors import ErrorCodes
+
+from tunnel_server.adapters.proxy import answers
+from tunnel_server.adapters.proxy.body import chunk, last_chunk
+from tunnel_server.adapters.proxy.head import CHUNKED, END, IDEMPOTENT, RequestHead, ResponseHead, parse_response
+from tunnel_server.adapters.proxy.http2.control import control_upstream
+from tunnel_server.adapters.proxy.http2.credit import Credit
+from tunnel_server.adapters.proxy.http2.fields import answer_fields, malformed, read_trailers, trailer_fields
+from tunnel_server.adapters.proxy.http2.outgoing import Outgoing
+from tunnel_server.adapters.proxy.visitor import EXCHANGE, GONE, HEAD, LEAVING, RAW, WAITING
+from tunnel_server.adapters.proxy.write import NO_BODY, Framing, insist_on_tls, request_bytes
+from tunnel_server.domain.forwarding import Field, asked_by, asked_over, visitor_fields
+from tunnel_server.domain.metrics import Outcome
+from tunnel_server.domain.share import one_visitor
+
+if TYPE_CHECKING:
+    from tunnel_server.adapters.proxy.http2.connection import Http2Connection
+    from tunnel_server.adapters.proxy.pool import Pool
+    from tunnel_server.adapters.proxy.upstream import Upstream
+
+ANSWERED, ABORTED = Outcome.ANSWERED, Outcome.ABORTED
+_MAX_FIELDS = 1000
+
+
+class Stream:
+    """An exchange of a visitor's connection; both the pool's waiter and its upstream's visitor."""
+
+    __slots__ = (
+        "_answering",
+        "_bytes_in",
+        "_bytes_out",
+        "_client_id",
+        "_connection",
+        "_cookie_path",
+        "_credit",
+        "_first_byte",
+        "_fresh_channel",
+        "_held",
+        "_held_credit",
+        "_left",
+        "_outcome",
+        "_paused",
+        "_pool",
+        "_raw_ended",
+        "_relay",
+        "_request",
+        "_sent",
+        "_started",
+        "_status",
+        "_trailers",
+        "_upstream",
+        "channel_is_coming",
+        "corked",
+        "deadline",
+        "id",
+        "moved",
+        "outgoing",
+        "peer_ended",
+        "phase",
+        "queued",
+        "visitor",
+    )
+
+    def __init__(self, connection: Http2Connection, stream_id: int) -> None:
+        self.id = stream_id
+        self._connection = connection
+        self._relay = connection.relay
+        self.visitor = connection.visitor
+        self.phase = HEAD
+        self.deadline = inf
+        self.moved = False
+        self.corked = False
+        self.queued = False  # it waits for its turn to send, or for a window
+        self.peer_ended = False
+        self.channel_is_coming = False
+        self.outgoing = Outgoing()
+        self._credit = Credit(connection.spare)
+        self._request: RequestHead | None = None
+        self._pool: Pool | None = None
+        self._upstream: Upstream | None = None
+        self._held: list[bytes] = []  # of the body, until there is a channel
+        self._held_credit = 0
+        self._left = 0  # octets of a body whose length is known
+        self._trailers: list[Field] = []
+        self._sent = b""
+        self._cookie_path = b""
+        self._client_id: str | None = None
+        self._fresh_channel = False
+        self._answering = False
+        self._paused = False
+        self._raw_ended = False
+        self._outcome: Outcome | None = ABORTED  # unless it goes better
+        self._status = 0
+        self._started = perf_counter()
+        self._first_byte: float | None = None
+        self._bytes_in = self._bytes_out = 0
+
+    # the connection calls these
+
+    def request(self, head: RequestHead, octets: int) -> None:
+        """Take the request's head; what else came with it may follow before :meth:`start`."""
+        self._request = head
+        self._left = head.length
+        self._bytes_in = octets
+
+    def data(self, payload: bytes, octets: int) -> None:
+        """Take a piece of the body, which with its padding took ``octets`` of the windows.
+
+        Raises:
+            StreamViolation: it is more than was announced.
+        """
+        request = self._request
+        self._bytes_in += octets
+        if request is None or self.phase is LEAVING or self.phase is GONE:
+            return
+        self.moved = True
+        if request.length >= 0 and not request.upgrade:
+            self._left -= len(payload)
+            if self._left < 0:
+                raise malformed("more DATA than its content-length")
+        if self._upstream is None or (request.upgrade and self.phase is not RAW):
+            self._held.append(payload)
+            self._held_credit += octets
+        else:
+            if payload:
+                self._upstream.write(chunk(payload) if request.length == CHUNKED else payload)
+                if self._upstream is None:  # writing told that it is gone
+                    return
+            self._credit.taken(octets)
+            self._give_credit()
+
+    def end(self, trailers: list[Field] | None) -> None:
+        """The visitor sends nothing more on this stream.
+
+        Raises:
+            StreamViolation: it is less than was announced, or the trailers are malformed.
+        """
+        self.peer_ended = True
+        request = self._request
+        if request is None or self.phase is LEAVING or self.phase is GONE:
+            return
+        if trailers:
+            self._trailers = read_trailers(trailers)
+        if request.length > 0 and self._left:
+            raise malformed("less DATA than its content-length")
+        if self.phase is RAW:
+            self._end_raw()
+        elif self._upstream is not None:
+            if request.length == CHUNKED:
+                self._upstream.write(last_chunk(self._trailers))
+            self._set_exchange_deadline()
+
+    def start(self) -> None:
+        """Go on with the request, now that what came with its head is here."""
+        request = self._request
+        if request is None or self.phase is not HEAD:
+            return
+        if request.length == CHUNKED and self.peer_ended and not self._trailers:
+            request.length = sum(map(len, self._held))  # many apps would rather know
+            self._left = 0
+        relay, connection = self._relay, self._connection
+        told, scheme = request.told, connection.arrival.scheme
+        if connection.trusted:
+            scheme = asked_over(told, scheme)
+        known = request.host == connection.host  # that of a request before, and so served on this connection
+        misplaced = None if known else relay.misplaced(request, connection.arrival)
+        found = misplaced or relay.find(request, scheme)
+        if isinstance(found, answers.Problem):
+            self.refuse(found)
+            return
+        about = self._about_visitor(request, known=known)
+        if found is None:
+            self._sent = request_bytes(request, request.path, about)
+            self.channel_ready(control_upstream(relay.control, connection.transport))
+            return
+        pool, path, self._cookie_path = found
+        self._pool = pool
+        self._client_id = pool.client_id
+        self._sent = request_bytes(request, path, about)
+        if connection.trusted:
+            self.visitor = one_visitor(asked_by(told) or connection.address)
+        upstream = pool.take(self.visitor, self._replayable())
+        self._fresh_channel = upstream is None
+        if upstream is not None:
+            self.channel_ready(upstream)
+        else:
+            self._wait(pool)
+
+    def _about_visitor(self, request: RequestHead, *, known: bool) -> bytes:
+        connection = self._connection
+        scheme = connection.arrival.scheme
+        if connection.trusted:
+            return visitor_fields(connection.peer, scheme, request.host, request.told)
+        if not known:  # the same for every request to one host
+            connection.host = request.host
+            connection.told = visitor_fields(connection.peer, scheme, request.host)
+        return connection.told
+
+    def _replayable(self) -> bool:
+        request = self._request
+        assert request is not None
+        return request.length == 0 and request.method in IDEMPOTENT and not request.upgrade
+
+    def _wait(self, pool: Pool) -> None:
+        self.phase = WAITING
+        self._set_deadline(self._relay.limits.queue_timeout)
+        if not pool.request(self):
+            self.refuse(answers.overloaded(1))
+
+    # the pool calls these
+
+    def channel_coming(self) -> None:
+        self.channel_is_coming = True
+        self.deadline = inf
+
+    def channel_ready(self, upstream: Upstream) -> None:
+        self.channel_is_coming = False
+        if self.phase is GONE or self.phase is LEAVING:
+            upstream.release_unused()
+            self._connection.channel_came(self)
+            return
+        request = self._request
+        assert request is not None
+        self.phase = EXCHANGE
+        self._upstream = upstream
+        self._set_exchange_deadline()
+        first = self._sent
+        if not request.upgrade:
+            first += self._take_held(request)
+        upstream.begin(self, request, first)
+        if self._upstream is upstream:
+            self._give_credit()
+
+    def channel_failed(self, reason: str) -> None:
+        self.channel_is_coming = False
+        if self.phase is WAITING:
+            self.refuse(answers.unreachable(reason))
+        else:
+            self._connection.channel_came(self)
+
+    # sending the request's body
+
+    def _take_held(self, request: RequestHead) -> bytes:
+        """Return the part of the body that came before there was a channel, framed for the service."""
+        payload = b"".join(self._held)
+        self._held.clear()
+        self._credit.taken(self._held_credit)
+        self._held_credit = 0
+        if request.length != CHUNKED:
+            return payload
+        framed = chunk(payload)
+        return framed + last_chunk(self._trailers) if self.peer_ended else framed
+
+    def _give_credit(self) -> None:
+        upstream = self._upstream
+        if self.peer_ended or upstream is None or upstream.writing_paused:
+            return
+        octets = self._credit.due(keeps_up=True)
+        if octets:
+            self._connection.credit(octets, self.id)
+
+    def hold_reading(self) -> None:
+        """Nothing to do: no credit is given while the upstream is paused."""
+
+    def unhold_reading(self) -> None:
+        """The service takes more again."""
+        self._give_credit()
+
+    @property
+    def request_is_whole(self) -> bool:
+        """Whether all of the request was sent to the service."""
+        request = self._request
+        assert request is not None
+        if request.upgrade:
+            return True
+        return self.peer_ended if request.length == CHUNKED else not self._left
+
+    def _set_exchange_deadline(self) -> None:
+        limits = self._relay.limits
+        if not self.request_is_whole:
+            wait = limits.body_timeout
+        else:
+            wait = limits.idle_timeout if self._answering else limits.response_timeout
+        self._set_deadline(wait)
+
+    def _set_deadline(self, wait: float) -> None:
+        self.deadline = self._relay.loop.time() + wait
+        self._connection.expect(self.deadline)
+
+    # the upstream calls these
+
+    def interim(self, head: ResponseHead) -> None:
+        """Pass on a 1xx answer."""
+        self.moved = True
+        self._send_head(head)
+
+    def answered(self, head: ResponseHead, how: Framing) -> None:
+        """Pass on the head of the final answer."""
+        self.moved = True
+        self._answering = True
+        self._first_byte = perf_counter() - self._started
+        self._status = head.status
+        if self._connection.hsts:
+            insist_on_tls(head, self._connection.hsts)
+        self._send_head(head, self._cookie_path)
+        self._set_deadline(self._relay.limits.idle_timeout)
+
+    def _send_head(self, head: ResponseHead, cookie_path: bytes = b"") -> None:
+        octets = self.outgoing.head(answer_fields(head, cookie_path))
+        self._bytes_out += octets
+        self._say(octets)
+
+    def answer_body(self, payload: bytes, how: Framing) -> None:
+        """Pass on a piece of the answer's body."""
+        self.moved = True
+        self._send_data(payload)
+
+    def _send_data(self, payload: bytes) -> None:
+        self._bytes_out += len(payload)
+        self.outgoing.data(payload)
+        self._say(len(payload))
+
+    def answer_ended(self, how: Framing, trailers: list[Field]) -> None:
+        """End the answer."""
+        complete = self.request_is_whole
+        upstream = self._leave_upstream()
+        if complete and not self._paused:
+            upstream.release()
+        else:
+            # Answered before the request was whole, or paused: what is still to come of it, on either side, would
+            # be taken for a part of the next exchange.
+            upstream.close()
+        self._finish(ANSWERED, [] if how is NO_BODY else trailer_fields(trailers))
+
+    def upstream_failed(self, reason: str, *, answered: bool, untouched: bool) -> None:
+        """The channel broke: try once more, answer 502, or let the visitor see that the answer is cut short."""
+        pool = self._pool
+        self._leave_upstream()
+        if answered:
+            self._outcome = Outcome.UNREACHABLE
+            self._break_off(ErrorCodes.INTERNAL_ERROR)
+        elif untouched and not self._fresh_channel and self._replayable() and pool is not None:
+            self._fresh_channel = True
+            self._wait(pool)
+        else:
+            self.refuse(answers.unreachable(reason))
+
+    def switched(self, head: ResponseHead) -> None:
+        """The service speaks websocket: from here on bytes are just bytes (RFC 8441 §5)."""
+        upstream = self._upstream
+        assert upstream is not None
+        self.phase = RAW
+        self._status = 101
+        self._answering = True
+        self._first_byte = perf_counter() - self._started
+        self._set_deadline(self._relay.limits.idle_timeout)
+        lines = [line for line in head.lines if not line.lower().startswith(b"sec-websocket-accept:")]
+        self._send_head(ResponseHead(200, b"", lines, -1, True, b""))
+        data = b"".join(self._held)
+        self._held.clear()
+        self._credit.taken(self._held_credit)
+        self._held_credit = 0
+        if data:
+            upstream.write(data)
+        if self._upstream is not upstream:
+            return
+        if self.peer_ended:
+            upstream.channel.write_eof()
+        self._give_credit()
+
+    def raw_received(self, data: bytes) -> None:
+        """Pass on raw bytes."""
+        if not self._raw_ended:  # what comes behind its end cannot be said in frames
+            self.moved = True
+            self._send_data(data)
+
+    def raw_ended(self) -> None:
+        """The service sends nothing more; the visitor may."""
+        if self._raw_ended:
+            return
+        self._raw_ended = True
+        self.outgoing.end([])
+        self._say()
+        if self.peer_ended:
+            self._leave_upstream().finish()
+            self._finish(ANSWERED, [])
+
+    def raw_lost(self) -> None:
+        """The channel of a websocket is gone."""
+        self._upstream = None
+        self._finish(ANSWERED, [])
+
+    def _end_raw(self) -> None:
+        upstream = self._upstream
+        if upstream is None:
+            return
+        upstream.channel.write_eof()
+        if self._raw_ended:
+            self._leave_upstream().finish()
+            self._finish(ANSWERED, [])
+
+    def uncork(self) -> None:
+        """Send what was kept: nothing to do, since frames always wait for their turn."""
+        self.corked = False
+
+    # sending
+
+    def _say(self, octets: int = 0) -> None:
+        """Ask for a turn to send, ``octets`` more than before; hold the service back if that is too much."""
+        sender = self._connection.sender
+        sender.waiting += octets
+        if not self.queued:
+            sender.add(self)
+            self._connection.send_soon()
+        if not self._paused and self.outgoing.size > sender.room and self._upstream is not None:
+            self._paused = True
+            self._upstream.channel.pause_reading()
+
+    def sent(self) -> None:
+        """Some went: there may be room for more."""
+        self.moved = True
+        if self._paused and self.outgoing.size <= self._connection.sender.room >> 1:
+            self._paused = False
+            if self._upstream is not None:
+                self._upstream.channel.resume_reading()
+
+    def sent_all(self) -> None:
+        """The end went, too."""
+        if self._upstream is None:
+            self._report(self._outcome if self._outcome is not None else ANSWERED)
+            self.phase = GONE
+
+    # endings
+
+    def _leave_upstream(self) -> Upstream:
+        upstream = self._upstream
+        assert upstream is not None
+        self._upstream = None
+        return upstream
+
+    def _finish(self, outcome: Outcome, trailers: list[Field]) -> None:
+        self.phase = LEAVING
+        self._outcome = outcome
+        self._set_deadline(self._relay.limits.idle_timeout)
+        self.outgoing.end(trailers)
+        self._say()
+
+    def _break_off(self, code: ErrorCodes) -> None:
+        self.phase = LEAVING
+        self._set_deadline(self._relay.limits.body_timeout)
+        self.outgoing.break_off(code)
+        self._say()
+
+    def refuse(self, problem: answers.Problem) -> None:
+        """Answer ``problem`` ourselves."""
+        if self._upstream is not None:
+            self._leave_upstream().close()
+        if self._pool is not None and self.phase is WAITING:
+            self._pool.withdraw(self)
+        self._held.clear()
+        self._outcome = problem.outcome
+        if self._answering:  # too late for another answer
+            self._break_off(ErrorCodes.INTERNAL_ERROR)
+            return
+        request = self._request
+        answer = answers.answer_bytes(problem, request.accept if request else b"", True, self._connection.hsts)
+        at = answer.index(END) + len(END)
+        self._status = problem.status
+        self._send_head(parse_response(answer[:at], _MAX_FIELDS))
+        if request is None or request.method != b"HEAD":
+            self._send_data(answer[at:])
+        self._finish(problem.outcome, [])
+        self._set_deadline(self._relay.limits.body_timeout)
+
+    def abandon(self, outcome: Outcome = ABORTED) -> None:
+        """The visitor is gone, or is to be: so is what was under way for it."""
+        phase = self.phase
+        if phase is GONE:
+            return
+        self.phase = GONE
+        self.deadline = inf
+        if self._upstream is not None:
+            self._leave_upstream().close()
+        if self._pool is not None and phase is WAITING:
+            self._pool.withdraw(self)
+        self._held.clear()
+        if phase is LEAVING and self._outcome is not None and self._outcome is not ANSWERED:
+            outcome = self._outcome
+        self._report(ANSWERED if phase is RAW and outcome is ABORTED else outcome)
+
+    def _report(self, outcome: Outcome) -> None:
+        """Count the exchange, once."""
+        if self._outcome is None:
+            return
+        self._outcome = None
+        self._credit.close()
+        self._relay.finished(
+            self,
+            self._client_id,
+            self._status,
+            outcome,
+            self._started,
+            self._first_byte,
+            self._bytes_in,
+            self._bytes_out,
+        )
+
+    def timed_out(self, now: float) -> None:
+        """The deadline passed; bytes that moved since the last look count as a new start."""
+        if self.moved and self.phase in (EXCHANGE, RAW, LEAVING):
+            self.moved = False
+            if self.phase is LEAVING:
+                self._set_deadline(self._relay.limits.idle_timeout)
+            else:
+                self._set_exchange_deadline()
+            return
+        upstream = self._upstream
+        if self.phase is WAITING:
+            self.refuse(answers.overloaded(2))
+        elif self.phase is EXCHANGE and not self._answering:
+            if not self.request_is_whole and upstream is not None and not upstream.writing_paused:
+                self.refuse(answers.bad_request(408, "the body did not arrive in time"))
+            else:
+                self.refuse(answers.timed_out(self._relay.limits.response_timeout))
+        else:
+            self._connection.cut(self, ErrorCodes.CANCEL)
+
+    @property
+    def access_line(self) -> dict[str, str]:
+        """What the access log says of the request."""
+        request = self._request
+        if request is None:
+            return {"address": self._connection.address}
+        return {
+            "address": self._connection.address,
+            "method": request.method.decode(),
+            "host": request.host.decode(),
+            "path": request.path.decode("latin-1"),
+        }
