@@ -10,6 +10,7 @@ import struct
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -454,3 +455,63 @@ async def test_a_stop_lets_streams_finish(rig: Rig, port: int) -> None:
 
         assert await curl == "late"
         await drain
+
+
+async def test_over_http_2_a_host_of_another_certificate_is_misdirected(make_rig: Any, tmp_path: Path) -> None:
+    make_pair(tmp_path, "*.tunnels.test")
+    make_pair(tmp_path, "other.test", stem="other")
+    async with make_rig(tls_cert_dir=str(tmp_path)) as rig, Service(mirror) as service:
+        async with rig.tunnel(service.port) as host:
+            command = (*to(rig.tls.port), "-o", "/dev/null", "-w", "%{http_code} ")
+            same = await run(*command, f"https://{host}/")
+            other = await run(*command, f"https://{host}/", "-H", "Host: other.test")
+
+    assert (same, other) == ("200 ", "421 ")
+
+
+async def test_over_http_2_answers_insist_on_tls_where_the_setting_says_so(make_rig: Any, tls: Any) -> None:
+    async with make_rig(**tls, hsts="max-age=300") as rig, Service(mirror) as service:
+        async with rig.tunnel(service.port) as host:
+            for name in (host, "nobody.tunnels.test", "tunnels.test"):
+                head = await run(*to(rig.tls.port), "-i", f"https://{name}/")
+
+                assert head.lower().count("strict-transport-security: max-age=300\r\n") == 1
+
+
+async def test_over_http_2_the_service_hears_whom_a_proxy_told_of(make_rig: Any, tls: Any) -> None:
+    seen: list[bytes] = []
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(plain(b"hello"))
+
+    async with make_rig(**tls, tls_proxy_protocol=(ip_network("127.0.0.1/32"),)) as rig, Service(handle) as service:
+        async with rig.tunnel(service.port) as host:
+            async with _balancer(rig.tls.port, b"PROXY TCP4 203.0.113.7 192.0.2.1 4711 443\r\n") as port:
+                assert await run(*to(port), f"https://{host}/") == "hello"
+
+    assert b"X-Forwarded-For: 203.0.113.7\r\n" in seen[0]
+    assert b"X-Forwarded-Proto: https\r\n" in seen[0]
+
+
+@asynccontextmanager
+async def _balancer(to_port: int, header: bytes) -> AsyncIterator[int]:
+    """Run a load balancer that passes TCP on behind ``header``."""
+
+    async def copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await source.read(65536):
+                target.write(data)
+                await target.drain()
+        target.close()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        up_reader, up_writer = await asyncio.open_connection("127.0.0.1", to_port)
+        up_writer.write(header)
+        await asyncio.gather(copy(reader, up_writer), copy(up_reader, writer))
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()

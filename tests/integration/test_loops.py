@@ -200,3 +200,24 @@ def test_the_tls_port_takes_visitors_and_ssh_on_every_loop(
         assert [visit.result() for visit in visits] == [True, True]
 
     run(main)
+
+
+def test_http_2_is_served_on_every_loop(run: Run, tmp_path: Path) -> None:
+    pair = make_pair(tmp_path, "tunnels.test", "*.tunnels.test")
+    (tmp_path / "body").write_bytes(os.urandom(SIZE))
+
+    async def main() -> None:
+        files = {"tls_cert_file": str(pair.cert), "tls_key_file": str(pair.key)}
+        async with server(tmp_path, **files) as rig, Service(echo) as service, rig.tunnel(service.port) as host:
+            curl = await asyncio.create_subprocess_exec(
+                need("curl"), "-sS", "--http2", "--cacert", pair.ca, "--connect-to", f"::127.0.0.1:{rig.tls.port}",
+                "-T", tmp_path / "body", "-o", tmp_path / "back", "-w", "%{http_version}", f"https://{host}/",
+                stdout=asyncio.subprocess.PIPE,
+            )  # fmt: skip
+            async with asyncio.timeout(3 * LIMIT):
+                out, _ = await curl.communicate()
+
+        assert out == b"2"
+        assert (tmp_path / "back").read_bytes() == (tmp_path / "body").read_bytes()
+
+    run(main)
