@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import ssl
+import stat
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -93,14 +94,17 @@ def server_context(options: TlsOptions) -> ssl.SSLContext:
 
 def _log_keys(context: ssl.SSLContext, file: Path) -> None:
     try:
-        with open(file, "ab", opener=_private):
+        with open(file, "ab", opener=_private) as opened:
+            if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
+                raise InvalidCertificate(f"cannot write the key log {file}: not a file")
             context.keylog_filename = str(file)
     except OSError as error:
         raise InvalidCertificate(f"cannot write the key log {file}: {error.strerror}") from None
 
 
 def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+    # a pipe that nobody reads would hold up the start, and one that fills up every handshake
+    return os.open(path, flags | os.O_NONBLOCK, 0o600)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ import structlog
 
 from tunnel_server.adapters.tls import challenge
 from tunnel_server.adapters.tls.proxied import Peer, peer_address
-from tunnel_server.adapters.tls.transport import HANDSHAKE, Begin, TlsTransport
+from tunnel_server.adapters.tls.transport import HANDSHAKE, Begin, TlsTransport, end_of_record
 from tunnel_server.domain import client_hello
 from tunnel_server.domain.arrival import HTTPS, Arrival
 from tunnel_server.domain.client_hello import ClientHello
@@ -67,12 +67,24 @@ class Gate:
 class Doorman(asyncio.Protocol):
     """The first protocol of a connection, until it is known what is spoken on it, and the guest in the lobby."""
 
-    __slots__ = ("_address", "_began", "_buffer", "_gate", "_peer", "_queued", "_tls", "_transport", "deadline")
+    __slots__ = (
+        "_address",
+        "_began",
+        "_buffer",
+        "_gate",
+        "_peer",
+        "_queued",
+        "_tls",
+        "_transport",
+        "_whole",
+        "deadline",
+    )
 
     def __init__(self, gate: Gate, peer: Peer = None) -> None:
         self._gate = gate
         self._peer = peer
         self._buffer = b""
+        self._whole = 0  # octets of the buffer that are whole records
         self._tls: TlsTransport | None = None
         self._queued = False
 
@@ -90,7 +102,7 @@ class Doorman(asyncio.Protocol):
             case Spoken.TLS if len(self._buffer) > HANDSHAKE:
                 self.abort()
             case Spoken.TLS:
-                self._on_ready()
+                self._on_record()
             case Spoken.SSH:
                 self._hand_over(self._gate.inner.ssh(self._peer, raw=True))
             case Spoken.HTTP:
@@ -128,6 +140,14 @@ class Doorman(asyncio.Protocol):
             protocol.data_received(received)
 
     # with TLS
+
+    def _on_record(self) -> None:
+        """Look at what came once one more record is whole: many small packets shall not cost a look each."""
+        before = self._whole
+        while end := end_of_record(self._buffer, self._whole):
+            self._whole = end
+        if self._whole > before:
+            self._on_ready()
 
     def _on_ready(self) -> None:
         if not self._queued:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from time import perf_counter
 from typing import Protocol, Self
 
 import structlog
@@ -13,6 +14,7 @@ from tunnel_server.domain.crowd import Crowd
 from tunnel_server.domain.share import one_visitor
 
 LOOK = 0.2  # seconds between looks at the time limits
+SLICE = 0.002  # seconds of one turn of the loop: thousands may be overdue at once, and become SSH clients
 
 log = structlog.get_logger()
 
@@ -70,8 +72,13 @@ class Lobby:
         while True:
             await asyncio.sleep(LOOK)
             now = loop.time()
+            pause = perf_counter() + SLICE
             for guest in [guest for guest in self._guests if guest.deadline < now]:
-                _guarded(guest.overdue)
+                if guest in self._guests and guest.deadline < now:
+                    _guarded(guest.overdue)
+                if perf_counter() > pause:
+                    await asyncio.sleep(0)
+                    pause = perf_counter() + SLICE
 
 
 def _guarded(call: Callable[[], None]) -> None:

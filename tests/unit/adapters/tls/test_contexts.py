@@ -11,6 +11,7 @@ from certs import Pair, make_pair
 from tunnel_server.adapters.tls import groups
 from tunnel_server.adapters.tls.contexts import TlsOptions, certificate_from, server_context
 from tunnel_server.adapters.tls.pem import Pem
+from tunnel_server.domain.errors import InvalidCertificate
 
 
 def loaded(pair: Pair) -> ssl.SSLContext:
@@ -110,3 +111,15 @@ def test_an_openssl_that_is_not_python_s_own_is_left_alone(monkeypatch: pytest.M
     monkeypatch.setattr(ssl, "OPENSSL_VERSION", "OpenSSL of another")
 
     assert groups._openssl.__wrapped__() is None
+
+
+@pytest.mark.parametrize("read", [True, False])
+def test_a_pipe_is_no_key_log_whether_somebody_reads_it_or_not(tmp_path: Path, read: bool) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK) if read else None
+    try:
+        with pytest.raises(InvalidCertificate, match="cannot write the key log"):
+            server_context(TlsOptions(key_log=tmp_path / "pipe"))
+    finally:
+        if reader is not None:
+            os.close(reader)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ssl
+import weakref
 from pathlib import Path
+from typing import Any
 
 import pytest
 from certs import Pair, make_pair
+from fakes.records import Records
 from fakes.wire import FakeWire
 from rig import until
 
@@ -52,8 +56,17 @@ class Inside(asyncio.Protocol):
 class Peer:
     """A TLS client and the server's transport, joined by hand."""
 
-    def __init__(self, pair: Pair, version: ssl.TLSVersion, inside: Inside) -> None:
+    def __init__(
+        self,
+        pair: Pair,
+        version: ssl.TLSVersion,
+        inside: Inside,
+        key_log: Path | None = None,
+        early: bytes = b"",
+    ) -> None:
         server, client = pair.server_context(), pair.client_context()
+        if key_log is not None:
+            client.keylog_filename = str(key_log)
         client.minimum_version = client.maximum_version = version
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls = client.wrap_bio(self.incoming, self.outgoing, server_hostname="tunnels.test")
@@ -75,6 +88,8 @@ class Peer:
             self.send()
             self.transport.handshake()
             self.take()
+        if early and version is ssl.TLSVersion.TLSv1_3:
+            self.tls.write(early)  # right behind the end of the handshake
         self.send()
         assert self.transport.handshake()
         self.transport.start(inside)
@@ -295,3 +310,171 @@ async def test_a_peer_that_sends_without_end_in_its_handshake_is_cut_off(pair: P
 
     assert wire.aborted
     assert lost == [True]
+
+
+# those who mean no good
+
+
+@pytest.fixture
+def hostile(pair: Pair, tmp_path: Path) -> tuple[Peer, Records]:
+    """A peer after a handshake of TLS 1.3, and a pen to write its records with."""
+    peer = Peer(pair, ssl.TLSVersion.TLSv1_3, Inside(), tmp_path / "keys")
+    return peer, Records(peer.tls, tmp_path / "keys")
+
+
+async def test_a_key_update_is_answered_with_what_is_written_next(hostile: tuple[Peer, Records]) -> None:
+    peer, records = hostile
+    peer.transport.data_received(records.key_update() + records.record(b"hello"))
+
+    assert peer.inside.data == b"hello"
+    peer.transport.write(b"answer")
+    assert len(b"".join(peer.wire.written)) == 27 + 22 + len(b"answer")  # a record with a KeyUpdate comes first
+    assert peer.hear() == b"answer"
+
+
+@pytest.mark.parametrize("answered", [True, False])
+async def test_a_flood_of_key_updates_is_cut_off_after_a_few(hostile: tuple[Peer, Records], answered: bool) -> None:
+    peer, records = hostile
+    peer.transport.data_received(b"".join(records.key_update(answered=answered) for _ in range(10_000)))
+
+    assert peer.wire.closed
+    assert peer.inside.data == b""
+
+
+async def test_records_without_data_are_no_harm_as_long_as_data_comes_between(hostile: tuple[Peer, Records]) -> None:
+    peer, records = hostile
+    for number in range(20):
+        peer.transport.data_received(b"".join(records.record(b"") for _ in range(10)) + records.record(b"%d" % number))
+
+    await until(lambda: peer.inside.data == b"".join(b"%d" % number for number in range(20)))
+    assert not peer.wire.closed
+
+
+async def test_one_who_takes_no_alerts_is_cut_off(
+    hostile: tuple[Peer, Records], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peer, records = hostile
+    monkeypatch.setattr(peer.wire, "get_write_buffer_size", lambda: module.UNTAKEN + 1)
+    peer.transport._outgoing.write(b"an alert")
+    peer.transport.data_received(records.key_update())
+
+    assert peer.wire.aborted
+
+
+async def test_each_record_takes_its_turn_however_little_it_carries(
+    hostile: tuple[Peer, Records], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peer, records = hostile
+    monkeypatch.setattr(module, "TURN", 0.0)
+    peer.transport.data_received(records.key_update() + records.key_update() + records.record(b"late"))
+
+    assert peer.inside.data == b""
+    await until(lambda: peer.inside.data == b"late")
+
+
+async def test_what_is_no_record_is_refused_at_once(peer: Peer) -> None:
+    peer.transport.data_received(b"GET / HTTP/1.1\r\n")
+
+    assert peer.wire.closed
+    assert peer.wire.written
+
+
+async def test_no_piece_is_so_large_that_what_is_in_it_keeps_the_loop(peer: Peer) -> None:
+    peer.say(b"x" * 1_000_000)
+
+    await until(lambda: len(peer.inside.data) == 1_000_000)
+    assert max(map(len, peer.inside.pieces)) <= 32 * 1024  # 2,000 of the smallest packets of SSH
+
+
+# what it keeps
+
+
+async def test_a_burst_leaves_openssl_no_large_buffers(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    fullest = [0, 0]
+    decrypt, encrypt = peer.transport._next_record, peer.wire.write
+
+    def next_record(record: bytes) -> bytes:
+        fullest[0] = max(fullest[0], len(record))
+        return decrypt(record)
+
+    def write(data: bytes) -> None:
+        fullest[1] = max(fullest[1], len(data))
+        encrypt(data)
+
+    monkeypatch.setattr(module.TlsTransport, "_next_record", lambda _, record: next_record(record))
+    monkeypatch.setattr(peer.wire, "write", write)
+    peer.say(b"x" * 1_000_000)
+    peer.transport.write(b"y" * 1_000_000)
+
+    await until(lambda: len(peer.inside.data) == 1_000_000)
+    assert peer.hear() == b"y" * 1_000_000
+    assert fullest[0] <= module.CIPHERTEXT + module.HEAD
+    assert fullest[1] <= module.WRITTEN + module.CIPHERTEXT + module.HEAD
+
+
+async def test_once_it_is_lost_nothing_holds_it(pair: Pair, version: ssl.TLSVersion) -> None:
+    peer = Peer(pair, version, Inside())
+    gone = weakref.ref(peer.transport)
+    peer.transport.connection_lost(None)
+    gc.disable()
+    try:
+        del peer
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+# the contract of transports
+
+
+async def test_the_sockets_end_after_close_notify_leaves_the_answer_its_way(
+    pair: Pair, version: ssl.TLSVersion
+) -> None:
+    peer = Peer(pair, version, Inside(half_open=True))
+    with pytest.raises(ssl.SSLWantReadError):
+        peer.tls.unwrap()
+    peer.send()
+
+    assert peer.transport.eof_received()
+    peer.transport.write(b"answer")
+    assert peer.wire.written
+
+
+async def test_what_comes_after_the_peers_end_is_not_looked_at(pair: Pair, version: ssl.TLSVersion) -> None:
+    peer = Peer(pair, version, Inside(half_open=True))
+    with pytest.raises(ssl.SSLWantReadError):
+        peer.tls.unwrap()
+    peer.send()
+    peer.transport.data_received(b"anything")
+
+    assert peer.inside.events == ["eof"]
+    assert not peer.wire.closed
+
+
+async def test_a_protocol_that_fails_in_a_later_turn_loses_the_connection_as_in_the_first(
+    peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: seen.append(context))
+
+    def fail(data: bytes) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(peer.inside, "data_received", fail)
+    peer.transport.pause_reading()
+    peer.say(b"hello")
+    peer.transport.resume_reading()
+
+    await until(lambda: peer.wire.aborted)
+    assert isinstance(seen[0]["exception"], ZeroDivisionError)
+
+
+async def test_a_protocol_that_refuses_the_connection_gets_no_data(pair: Pair, version: ssl.TLSVersion) -> None:
+    class Full(Inside):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            transport.abort()  # type: ignore[attr-defined]
+
+    peer = Peer(pair, version, Full(), early=b"hello")
+
+    assert peer.wire.aborted
+    assert peer.inside.data == b""
