@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -86,6 +87,7 @@ def _host_key(path: str, encoded: str | None) -> tuple[Path, str | None]:
 
 
 ALPN = ("http/1.1", "ssh")
+_CA_FOLDER = re.compile(r"[^A-Za-z0-9.-]+")  # of a directory's URL: what a CA for tests signed is not for another
 
 
 class _Inner(Inner):
@@ -106,10 +108,11 @@ class _Inner(Inner):
 
 
 def _secure(settings: Settings, base: BaseUrl) -> Secure:
-    port = base.port if base.scheme == "https" else settings.tls_port
+    port = base.effective_port if base.scheme == "https" else settings.tls_port
+    has_tls = base.scheme == "https" or settings.has_certificate()
     return Secure(
         force=settings.force_https,
-        authority=base.hostname if port in (None, 443) else f"{base.hostname}:{port}",
+        authority=base.https_authority(port) if has_tls else "",
         redirect=settings.tls_redirect,
         hsts=f"Strict-Transport-Security: {settings.hsts}\r\n".encode() if settings.hsts else b"",
     )
@@ -157,7 +160,7 @@ def _acme(
 ) -> Acme:
     options = AcmeOptions(
         directory_url=settings.acme,
-        folder=Path(settings.acme_folder),
+        folder=Path(settings.acme_folder) / _CA_FOLDER.sub("_", settings.acme.removeprefix("https://")),
         email=settings.acme_email or None,
         hosts=settings.acme_hosts,
         on_demand=settings.acme_on_demand,
@@ -167,7 +170,11 @@ def _acme(
         eab_kid=settings.acme_eab_kid or None,
         eab_key=settings.acme_eab_key or None,
         private_ca=settings.acme_private_ca,
-        limits=IssuanceLimits(per_hour=settings.acme_orders_per_hour, per_day=settings.acme_orders_per_day),
+        limits=IssuanceLimits(
+            per_hour=settings.acme_orders_per_hour,
+            per_day=settings.acme_orders_per_day,
+            parent_per_day=settings.acme_orders_per_domain,
+        ),
     )
     suffix = f".{base.hostname}"
 

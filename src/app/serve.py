@@ -118,10 +118,14 @@ async def start(container: Container, settings: Settings, stack: contextlib.Asyn
     tls = None
     if settings.has_certificate():
         await enter(container.certificates())
+        if settings.tls_key_log:
+            log.warning("tls.key-log", file=settings.tls_key_log, reason="who has this file reads all connections")
         if settings.acme:
             await enter(container.acme())
         await enter(container.tls_door())
         tls = await enter(container.tls())
+        if not settings.tls_port:  # the system chose one, which redirects have to name
+            container.relay().https_at(tls.port)
     container.readiness().begin()
     return Ports(metrics, ssh, http, tls)
 

@@ -43,6 +43,14 @@ def host_names(value: str) -> tuple[str, ...]:
     return found
 
 
+def plain_host_names(value: str) -> tuple[str, ...]:
+    """Host names in lower case, separated by commas or spaces."""
+    found = host_names(value)
+    if any(name.startswith("*") for name in found):
+        raise ValueError("has a wildcard, which means nothing here")
+    return found
+
+
 def boolean(value: str) -> bool:
     """``true``, ``yes``, ``on``, ``1`` or their opposites."""
     lower = value.strip().lower()

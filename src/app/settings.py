@@ -61,7 +61,7 @@ class Settings(TlsSettings):
     port: int = setting(3000, PORT, "HTTP port", "3000", env="PORT", limits=PORT_LIMITS)
     ssh_port: int = setting(2222, PORT, "SSH port", "2222", env="SSH_PORT", limits=PORT_LIMITS)
     metrics_port: int = setting(8888, PORT, "Prometheus metrics port", "8888", env="METRICS_PORT", limits=PORT_LIMITS)
-    listen_host: str = setting("", text, "address to serve HTTP and SSH on; empty for all", "127.0.0.1")
+    listen_host: str = setting("", text, "address to serve HTTP, SSH and TLS on; empty for all", "127.0.0.1")
     metrics_host: str = setting("", text, "address to serve metrics on; empty for all", "127.0.0.1")
     ssh_host_key_path: str = setting(
         "./ssh/ssh_host_key",
@@ -122,7 +122,7 @@ class Settings(TlsSettings):
     max_visitors: int = count(10_000, "visitors' connections")
     listen_backlog: int = count(4096, "connections that may wait to be accepted, on each port", 1, 65535)
     ssh_socket_buffer: int = buffer("an SSH client's")
-    visitor_socket_buffer: int = buffer("a visitor's")
+    visitor_socket_buffer: int = buffer("a visitor's, or any on the TLS port:")
     trusted_proxies: tuple[Network, ...] = setting(
         (), networks, "networks of proxies whose X-Forwarded-* count", "10.0.0.0/8, fd00::/8"
     )
@@ -188,7 +188,9 @@ def load(flags: Mapping[str, str], environ: Mapping[str, str], file: Path | None
     if not values.get("base_url"):
         values["base_url"] = _default_base_url(values)
     settings = Settings(**values)
-    if contradicting := contradictions(settings, BaseUrl.parse(settings.base_url)):
+    if contradicting := contradictions(
+        settings, BaseUrl.parse(settings.base_url), trusts_proxies=bool(settings.trusted_proxies)
+    ):
         raise InvalidSetting("\n".join(contradicting))
     return Loaded(settings, origins, tuple(_ignored(environ)))
 

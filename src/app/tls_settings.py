@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from tunnel_server.app.setting_fields import PORT, PORT_LIMITS, count, seconds, setting
-from tunnel_server.app.setting_types import Network, boolean, host_names, lines, networks, several, text
+from tunnel_server.app.setting_types import (
+    Network,
+    boolean,
+    host_names,
+    lines,
+    networks,
+    plain_host_names,
+    several,
+    text,
+)
+from tunnel_server.domain.signable import unsignable
 
 if TYPE_CHECKING:
     from tunnel_server.domain.naming import BaseUrl
@@ -50,7 +61,7 @@ class TlsSettings:
     )
     ssh_hostnames: tuple[str, ...] = setting(
         (),
-        host_names,
+        plain_host_names,
         "server names (SNI) that mean SSH to the TLS port where a client negotiates nothing; none: the base URL's",
         "ssh.example.com",
         env="SSH_HOSTNAMES",
@@ -62,7 +73,7 @@ class TlsSettings:
         KEY_FILE, text, "file of the TLS certificate's key, PEM", "/etc/tunnel/tls.key", env="TLS_KEY_FILE"
     )
     tls_cert: str = setting(
-        "", lines, "the TLS certificate itself, PEM", "-----BEGIN CERTIFICATE-----…", env="TLS_CERT"
+        "", lines, "the TLS certificate itself, PEM", "-----BEGIN CERTIFICATE-----…", env="TLS_CERT", secret=True
     )
     tls_key: str = setting(
         "", lines, "the TLS certificate's key itself, PEM", "-----BEGIN PRIVATE KEY-----…", env="TLS_KEY", secret=True
@@ -74,7 +85,9 @@ class TlsSettings:
     dev_tls_folder: str = setting("./tls/dev", text, "folder of the CA for development", "/var/lib/tunnel/dev")
     tls_key_log: str = setting("", text, "file to log TLS session keys to, for debugging only", "/tmp/keys.log")
     tls_handshake_timeout: float = seconds(10, "time a TLS handshake may take", 1, 600)
-    max_handshakes: int = count(2048, "connections to the TLS port that have not shown what they are")
+    max_handshakes: int = count(
+        2048, "connections to the TLS port that have not shown what they are; on other ports, to send a PROXY header"
+    )
     tls_redirect: bool = setting(
         True, boolean, "answer plain HTTP on the TLS port with a redirect to HTTPS; false: with an error", "false"
     )
@@ -102,12 +115,12 @@ class TlsSettings:
         (), host_names, "hosts to hold a certificate for, one each", "tunnels.example.com"
     )
     acme_on_demand: bool = setting(
-        False, boolean, "get a certificate for a tunnel's own host name when a visitor asks for it", "true"
+        False, boolean, "get a certificate for a tunnel when a visitor asks for it; needs acme_labels", "true"
     )
     acme_labels: bool = setting(
         False,
         boolean,
-        "on demand also for labels under the base host; any key holder can then use up what the CA allows the domain",
+        "on demand for labels under the base host; any key holder can then use up what the CA allows the domain",
         "true",
     )
     acme_folder: str = setting(
@@ -125,6 +138,7 @@ class TlsSettings:
     )
     acme_orders_per_hour: int = count(40, "certificates ordered on demand in an hour, all hosts together", 1, 10_000)
     acme_orders_per_day: int = count(300, "certificates ordered on demand in a day, all hosts together", 1, 100_000)
+    acme_orders_per_domain: int = count(7, "certificates ordered on demand in a day for one domain", 1, 100_000)
     acme_eab_kid: str = setting("", text, "key id of an external account at the CA", "kid-1")
     acme_eab_key: str = setting("", text, "its key, base64url", "zWNDZM6e…", secret=True)
 
@@ -142,17 +156,40 @@ class TlsSettings:
         return cert, key
 
 
-def contradictions(settings: TlsSettings, base: BaseUrl) -> list[str]:
-    """Return a line for each thing that does not go together."""
-    wrong = []
-    if bool(settings.tls_cert) != bool(settings.tls_key):
-        wrong.append("tls_cert, tls_key: one is set without the other")
-    if settings.dev_tls and (settings.tls_cert or settings.certificate_files() is not None):
-        wrong.append("dev_tls: there is a certificate already; leave out one of them")
-    if settings.force_https and not settings.has_certificate() and base.scheme != "https":
-        wrong.append("force_https: there is no certificate, and base_url is not https; for example: dev_tls = true")
-    if settings.acme and not settings.acme_hosts and not settings.acme_on_demand:
-        wrong.append("acme: for which hosts? set acme_hosts, or acme_on_demand = true")
+def contradictions(settings: TlsSettings, base: BaseUrl, *, trusts_proxies: bool) -> list[str]:
+    """Return a line for each thing that does not go together; ``trusts_proxies`` if any proxy's word on TLS counts."""
+    return [*_of_certificates(settings), *_of_redirects(settings, base, trusts_proxies), *_of_acme(settings)]
+
+
+def _of_certificates(settings: TlsSettings) -> Iterator[str]:
+    files = settings.certificate_files()
+    if settings.dev_tls and (settings.tls_cert or files is not None):
+        yield "dev_tls: there is a certificate already; leave out one of them"
+    if bool(settings.tls_cert) != bool(settings.tls_key) and files is None:
+        yield "tls_cert, tls_key: one is set without the other"
+
+
+def _of_redirects(settings: TlsSettings, base: BaseUrl, trusts_proxies: bool) -> Iterator[str]:
+    if settings.force_https and not settings.has_certificate():
+        if base.scheme != "https":
+            yield "force_https: there is no certificate, and base_url is not https; for example: dev_tls = true"
+        elif not trusts_proxies:
+            yield "force_https: there is no certificate; name the proxies that have one in trusted_proxies"
+
+
+def _of_acme(settings: TlsSettings) -> Iterator[str]:
+    if not settings.acme:
+        if settings.acme_hosts or settings.acme_on_demand:
+            yield "acme: of which CA? for example: letsencrypt"
+        return
+    if not settings.acme_hosts and not settings.acme_on_demand:
+        yield "acme: for which hosts? set acme_hosts, or acme_on_demand = true"
+    if settings.acme_on_demand != settings.acme_labels:
+        yield "acme_on_demand, acme_labels: the only hosts of tunnels are labels under the base host; set both or none"
+    for host in settings.acme_hosts:
+        if reason := unsignable(host, settings.acme_private_ca):
+            yield f"acme_hosts: no CA would sign a certificate for {host!r}: {reason}"
+    if settings.acme_ca_file and not Path(settings.acme_ca_file).is_file():
+        yield f"acme_ca_file: there is no file {settings.acme_ca_file!r}"
     if bool(settings.acme_eab_kid) != bool(settings.acme_eab_key):
-        wrong.append("acme_eab_kid, acme_eab_key: one is set without the other")
-    return wrong
+        yield "acme_eab_kid, acme_eab_key: one is set without the other"

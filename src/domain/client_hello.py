@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from tunnel_server.domain.errors import NotClientHello
 
 MAX_SIZE = 64 * 1024  # octets, the heads of records among them; with post-quantum key shares some 2,000 are usual
-MAX_RECORDS = 256  # each look at the beginning of a connection walks over all that have come so far
+MAX_RECORDS = 16  # one or two are usual; each look at the beginning of a connection walks over all of them
 
 _RECORD_HEAD = 5  # octets: type, version, length
 _MESSAGE_HEAD = 4  # octets: type, length

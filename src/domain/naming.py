@@ -93,6 +93,10 @@ class BaseUrl:
         """Return the URL of the tunnel with ``label``, ending in ``/``."""
         return f"{self.scheme}://{self._authority(f'{label}.{self.hostname}')}/"
 
+    def https_authority(self, port: int) -> str:
+        """Return the host, and ``port`` if it is not HTTPS's own."""
+        return self.hostname if port == _DEFAULT_PORTS["https"] else f"{self.hostname}:{port}"
+
     def describe(self) -> dict[str, str]:
         """Return what ``hello`` tells of it: ``hostname``, ``port`` (empty for the scheme's own), ``protocol``."""
         return {

@@ -57,6 +57,7 @@ async def test_a_fixed_host_is_proved_at_the_servers_own_ports(
     async with make_rig(**values) as rig:  # kept on disk, and not ordered again
         assert await trusted(rig, pebble, "tunnels.test") == b"OK"
         assert 'outcome="issued"' not in _metrics(rig)
+    assert [folder.name for folder in (tmp_path / "acme").iterdir()] == [f"127.0.0.1_{pebble.port}_dir"]
 
 
 async def test_a_fresh_tunnel_gets_its_certificate_when_a_visitor_asks_for_it(

@@ -479,6 +479,14 @@ def _client_hello(pair: Pair) -> bytes:
     return outgoing.read()
 
 
+async def test_one_that_leaves_in_the_midst_of_its_hello_is_counted(rig: Rig, pair: Pair) -> None:
+    visit = await rig.connect(port=rig.tls.port)
+    await visit.raw(_client_hello(pair)[:50])
+    visit.close()
+
+    await until(lambda: 'tunnel_server_tls_handshakes_total{outcome="aborted"} 1.0' in _metrics(rig))
+
+
 async def test_a_client_hello_may_come_byte_by_byte(rig: Rig, pair: Pair) -> None:
     visit = await rig.connect(port=rig.tls.port)
     for byte in _client_hello(pair):
@@ -520,6 +528,8 @@ async def test_visitors_without_tls_are_sent_to_https_where_that_is_forced(
             plain_one = await rig.get(host, "/a?b")
             by_path = await rig.get("tunnels.test", f"/proxy/{host.partition('.')[0]}/a")
             root = await rig.get("tunnels.test", "/x")
+            auth = await rig.get("auth.tunnels.test", "/login?x=1")
+            unknown = await rig.get("nobody-abcdefgh.tunnels.test", "/")
             health = await rig.get("tunnels.test", "/healthz")
             told = await rig.get(host, "/", "X-Forwarded-Proto: https")
             code, out, error = await run(*curl(rig, pair, f"https://{host}/"))
@@ -527,6 +537,8 @@ async def test_visitors_without_tls_are_sent_to_https_where_that_is_forced(
     assert (plain_one.status, plain_one.field("Location")) == (308, f"https://{host}/a?b")
     assert (by_path.status, by_path.field("Location")) == (308, f"https://{host}/a")
     assert (root.status, root.field("Location")) == (308, "https://tunnels.test/x")
+    assert (auth.status, auth.field("Location")) == (308, "https://auth.tunnels.test/login?x=1")
+    assert (unknown.status, unknown.field("Location")) == (308, "https://nobody-abcdefgh.tunnels.test/")
     assert (health.status, told.status) == (200, 200)
     assert (code, out) == (0, "hello"), error
 
@@ -543,11 +555,23 @@ async def test_a_tunnel_can_ask_for_https_only(make_rig: Callable[..., Any], tls
             await client.forward_remote_path_to_port("/web#https=only", "127.0.0.1", service.port)
             hello = json.loads((await client.run("tunnel-url web")).stdout)
             host = hello["web"].split("/")[2].partition(":")[0]
+            rig_port = rig.tls.port
             answer = await rig.get(host, "/a")
             code, out, error = await run(*curl(rig, pair, f"https://{host}/"))
 
-    assert (answer.status, answer.field("Location")) == (308, f"https://{host}:0/a")
+    assert (answer.status, answer.field("Location")) == (308, f"https://{host}:{rig_port}/a")
     assert (code, out) == (0, "hello"), error
+
+
+async def test_where_there_is_no_https_a_tunnel_for_https_only_is_not_served(make_rig: Callable[..., Any]) -> None:
+    async with make_rig() as rig, Service(answering(HELLO)) as service, rig.tunnel(service.port, "/web") as host:
+        assert (await rig.get(host)).status == 200
+    async with make_rig() as rig, Service(answering(HELLO)) as service, rig.client() as client:
+        await client.forward_remote_path_to_port("/web#https=only", "127.0.0.1", service.port)
+        hello = json.loads((await client.run("tunnel-url web")).stdout)
+        answer = await rig.get(hello["web"].split("/")[2].partition(":")[0])
+
+    assert (answer.status, b"this server has none" in answer.body) == (403, True)
 
 
 # stopping

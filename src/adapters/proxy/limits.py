@@ -33,8 +33,9 @@ class Secure:
     """How HTTPS is insisted on.
 
     ``force`` sends every visitor to HTTPS; ``authority`` is where, after the label and a dot: the base host, and the
-    port if it is not 443. ``redirect`` answers plain HTTP on the TLS port with a redirect, not an error. ``hsts`` is
-    the whole line of the field Strict-Transport-Security (RFC 6797) for answers over HTTPS; empty for none.
+    port if it is not 443; empty where there is no HTTPS. ``redirect`` answers plain HTTP on the TLS port with a
+    redirect, not an error. ``hsts`` is the whole line of the field Strict-Transport-Security (RFC 6797) for answers
+    over HTTPS; empty for none.
     """
 
     force: bool = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 from ipaddress import ip_address
 from time import perf_counter
 from typing import TYPE_CHECKING, Protocol
@@ -17,7 +18,7 @@ from tunnel_server.adapters.proxy.visitor import Phase
 from tunnel_server.domain.access import Refuse, decide
 from tunnel_server.domain.arrival import HTTPS
 from tunnel_server.domain.ports import TunnelEvents
-from tunnel_server.domain.routing import ToControl
+from tunnel_server.domain.routing import Surface, ToControl
 from tunnel_server.domain.share import Share, one_visitor
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ REMEMBERED = 10_000  # labels of closed tunnels, so that a page can say "gone" a
 
 CHALLENGES = b"/.well-known/acme-challenge/"  # RFC 8555 §8.3
 PROBES = (b"/healthz", b"/readyz")  # which are asked without TLS from nearby, whatever visitors have to do
+
+_OWN_HOSTS = {Surface.ROOT: "", Surface.AUTH: "auth.", Surface.API: "api."}
 
 # a tunnel's channels, the path to ask it for, and the path its cookies are confined to if it is served by path
 Found = tuple[Pool, bytes, bytes]
@@ -197,19 +200,21 @@ class Relay(TunnelEvents):
             route = self._router.route(request.host.decode("ascii"), path.decode("ascii"))
             if isinstance(route, ToControl):
                 if self.secure.force and scheme != HTTPS and path not in PROBES:
-                    return answers.moved(f"https://{self.secure.authority}{_target(request.path)}", for_good=True)
+                    return self._to_https(_OWN_HOSTS[route.surface], path)
                 return None
             label = route.label
             if route.prefix:
                 path, prefix = route.path.encode("ascii"), route.prefix.encode("ascii") + b"/"
             else:
                 self._remember(request.host, label)
+        if self.secure.force and scheme != HTTPS:
+            return self._to_https(f"{label}.", path)
         tunnel = self._registry.find(label)
         if tunnel is None:
             host = f"{label}.{self._base.hostname}"
             return answers.gone_tunnel(host) if label in self._gone else answers.unknown_tunnel(host)
-        if scheme != HTTPS and (self.secure.force or tunnel.request.https_only):
-            return answers.moved(f"https://{label}.{self.secure.authority}{_target(path)}", for_good=True)
+        if tunnel.request.https_only and scheme != HTTPS:
+            return self._to_https(f"{label}.", path)
         decision = decide(tunnel)
         if isinstance(decision, Refuse):
             if prefix:  # a private tunnel is not served by path, where all apps share one origin
@@ -219,6 +224,17 @@ class Relay(TunnelEvents):
         if pool is None:
             pool = self._pools[tunnel] = self._new_pool(tunnel)
         return pool, path, prefix
+
+    def https_at(self, port: int) -> None:
+        """Send visitors to ``port`` for HTTPS, unless the base URL says where."""
+        if self._base.scheme != "https":
+            self.secure = replace(self.secure, authority=self._base.https_authority(port))
+
+    def _to_https(self, own: str, path: bytes) -> answers.Problem:
+        """Send a visitor to HTTPS, at what is ``own`` under the base host."""
+        if not self.secure.authority:
+            return answers.refused(403, "This tunnel is for HTTPS only, and this server has none.")
+        return answers.moved(f"https://{own}{self.secure.authority}{_target(path)}", for_good=True)
 
     def _new_pool(self, tunnel: Tunnel) -> Pool:
         share = self._client_shares.get(tunnel.transport)

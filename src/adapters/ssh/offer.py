@@ -1,7 +1,8 @@
 """A server connection that makes its offer of algorithms after it has seen the client's.
 
 asyncssh sends its KEXINIT as soon as it knows the client's version. RFC 4253 §7.1 lets either side send first, so this
-one waits for the client's, and for a client that waits as well it waits no longer than :data:`PATIENCE`.
+one waits for the client's, which comes a round trip after its version, and no longer than :data:`PATIENCE`: a
+client that waits as well is offered what is best, and nothing that only the oldest clients need.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from asyncssh.packet import PacketDecodeError, SSHPacket
 
 from tunnel_server.domain.ciphers import NIST_EXCHANGES, offer, offer_exchanges, offer_macs
 
-PATIENCE = 0.2  # seconds a client that does not begin is waited for
+PATIENCE = 2.0  # seconds a client that does not begin is waited for; the longest links take one for a round trip
 
 
 class OfferingConnection(SSHServerConnection):
@@ -33,14 +34,14 @@ class OfferingConnection(SSHServerConnection):
     def _send_kexinit(self) -> None:
         if self.fixed_ciphers:
             self._enc_algs = list(self.fixed_ciphers)
-        elif not self._session_id and not self._client_kexinit and self._patience is None:
+        if not self._session_id and not self._client_kexinit and self._patience is None:
             self._patience = self._loop.call_later(PATIENCE, self._begin)
             return
         self._impatient()
         super()._send_kexinit()
 
     def _begin(self) -> None:
-        """Make the whole offer: the client waits for it."""
+        """Make an offer: the client waits for it."""
         if self._transport is not None and not self._client_kexinit:
             super()._send_kexinit()
             self._kexinit_sent = True

@@ -100,7 +100,7 @@ class Doorman(asyncio.Protocol):
         self.deadline = self._began + self._gate.timeout
         match spoken(self._buffer):
             case Spoken.TLS if len(self._buffer) > HANDSHAKE:
-                self.abort()
+                self._refuse("failed")
             case Spoken.TLS:
                 self._on_record()
             case Spoken.SSH:
@@ -108,12 +108,13 @@ class Doorman(asyncio.Protocol):
             case Spoken.HTTP:
                 self._hand_over(self._gate.inner.visitor(Arrival(peer=self._peer, wants_tls=True)))
             case Spoken.NOTHING_KNOWN:
-                self._gate.handshakes("not_tls")
-                self.abort()
+                self._refuse("not_tls")
             case Spoken.UNCLEAR:
                 pass
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._buffer[:1] == b"\x16" and self in self._gate.lobby:
+            self._gate.handshakes("aborted")
         self._gate.lobby.left(self)
 
     # the lobby calls these
@@ -122,10 +123,13 @@ class Doorman(asyncio.Protocol):
         if self._tls is None and not self._buffer:
             self._hand_over(self._gate.inner.ssh(self._peer, raw=True))
         else:
-            self._gate.handshakes("timeout")
-            self.abort()
+            self._refuse("timeout")
 
     def abort(self) -> None:
+        self._refuse("displaced")
+
+    def _refuse(self, outcome: str) -> None:
+        self._gate.handshakes(outcome)
         self._leave()
         self._transport.abort()
 
@@ -169,7 +173,7 @@ class Doorman(asyncio.Protocol):
             self._transport.close()  # once the alert is sent
         except Exception:
             log.exception("connection.failed", address=self._address)
-            self.abort()
+            self._refuse("failed")
 
     def _begin_tls(self) -> TlsTransport | None:
         """Begin as soon as it is known what the client asks for; ``None`` as long as it is not."""
@@ -182,8 +186,7 @@ class Doorman(asyncio.Protocol):
         received, self._buffer = self._buffer, b""
         tls = TlsTransport.accept(self._transport, self._server_side(hello), self._peer)
         if tls is None:
-            self._gate.handshakes("no_certificate")
-            self.abort()
+            self._refuse("no_certificate")
             return None
         self._tls = tls
         self._transport.set_protocol(tls)

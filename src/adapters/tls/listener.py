@@ -38,7 +38,9 @@ class HandshakeMetrics(Protocol):
     """Hears of each connection that came to the port for TLS."""
 
     def handshake(self, outcome: str) -> None:
-        """A handshake ended: ``done``, ``failed``, ``timeout``, ``aborted``, ``no_certificate`` or ``not_tls``."""
+        """A handshake ended: ``done``, ``failed``, ``timeout``, ``aborted``, ``displaced``,
+        ``no_certificate`` or ``not_tls``.
+        """
 
 
 class TlsListener:

@@ -41,6 +41,9 @@ class Lobby:
         self._guests: Crowd[Guest] = Crowd(capacity)
         self._look: asyncio.Task[None] | None = None
 
+    def __contains__(self, guest: Guest) -> bool:
+        return guest in self._guests
+
     def __len__(self) -> int:
         return len(self._guests)
 

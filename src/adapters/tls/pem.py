@@ -56,7 +56,7 @@ def parse(pem: Pem) -> Leaf:
         dns = names.get_values_for_type(x509.DNSName)
     except x509.ExtensionNotFound:
         dns = []  # the subject's common name says nothing any more, RFC 9525 §2
-    except (ValueError, x509.DuplicateExtension) as error:
+    except Exception as error:  # cryptography knows several kinds of malformed
         raise InvalidCertificate(f"{pem.chain_name}: the names in the certificate are malformed: {error}") from None
     return Leaf(
         covered(dns),

@@ -11,6 +11,7 @@ from tunnel_server.app import settings as known
 from tunnel_server.app.settings import load
 from tunnel_server.domain.errors import InvalidSetting
 
+ACME = {"TUNNEL_SERVER_ACME": "letsencrypt", "TUNNEL_SERVER_ACME_HOSTS": "tunnels.de"}
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "settings.md"
 
 
@@ -78,7 +79,18 @@ def test_the_names_of_the_reference_server_work_with_and_without_prefix(name: st
         ({"TUNNEL_SERVER_HSTS": "max-age=1\r\nX: y"}, "is no value of Strict-Transport-Security"),
         ({"TUNNEL_SERVER_ACME": "http://ca.example"}, "is neither letsencrypt, letsencrypt-staging nor an https URL"),
         ({"TUNNEL_SERVER_ACME": "letsencrypt"}, "for which hosts? set acme_hosts, or acme_on_demand = true"),
-        ({"TUNNEL_SERVER_ACME_EAB_KID": "1"}, "acme_eab_kid, acme_eab_key: one is set without the other"),
+        (ACME | {"TUNNEL_SERVER_ACME_EAB_KID": "1"}, "acme_eab_kid, acme_eab_key: one is set without the other"),
+        (ACME | {"TUNNEL_SERVER_ACME_ON_DEMAND": "1"}, "acme_on_demand, acme_labels: the only hosts of tunnels are"),
+        (ACME | {"TUNNEL_SERVER_ACME_LABELS": "1"}, "acme_on_demand, acme_labels: the only hosts of tunnels are"),
+        (ACME | {"TUNNEL_SERVER_ACME_HOSTS": "*.tunnels.de"}, "acme_hosts: no CA would sign a certificate for '*.tun"),
+        (ACME | {"TUNNEL_SERVER_ACME_HOSTS": "a.internal"}, ".internal is reserved, no public CA signs it"),
+        (ACME | {"TUNNEL_SERVER_ACME_CA_FILE": "/nowhere.pem"}, "acme_ca_file: there is no file '/nowhere.pem'"),
+        ({"TUNNEL_SERVER_ACME_HOSTS": "tunnels.de"}, "acme: of which CA? for example: letsencrypt"),
+        ({"SSH_HOSTNAMES": "*.ssh.example.com"}, "has a wildcard, which means nothing here"),
+        (
+            {"TUNNEL_SERVER_FORCE_HTTPS": "true", "BASE_URL": "https://tunnels.de"},
+            "force_https: there is no certificate; name the proxies that have one in trusted_proxies",
+        ),
     ],
 )
 def test_a_wrong_setting_is_named_with_what_is_wrong(environ: dict[str, str], said: str) -> None:
@@ -116,13 +128,17 @@ def test_with_a_certificate_for_development_the_base_url_is_https() -> None:
     assert load({}, environ, None).settings.base_url == "https://localhost:9443"
 
 
+def test_a_certificate_may_come_as_text_and_its_key_as_a_file() -> None:
+    assert load({}, {"TLS_CERT": "certificate", "TLS_KEY_FILE": "elsewhere.pem"}, None).settings.has_certificate()
+
+
 def test_a_cas_short_name_stands_for_its_directory() -> None:
-    environ = {"TUNNEL_SERVER_ACME": "letsencrypt", "TUNNEL_SERVER_ACME_HOSTS": "Tunnels.Example.com."}
+    environ = {"TUNNEL_SERVER_ACME": "letsencrypt", "TUNNEL_SERVER_ACME_HOSTS": "Tunnels.de."}
 
     settings = load({}, environ, None).settings
 
     assert settings.acme == "https://acme-v02.api.letsencrypt.org/directory"
-    assert settings.acme_hosts == ("tunnels.example.com",)
+    assert settings.acme_hosts == ("tunnels.de",)
 
 
 def test_all_that_is_wrong_is_told_at_once() -> None:

@@ -2,10 +2,15 @@ from __future__ import annotations
 
 import shutil
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from certs import Pair, make_pair
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tunnel_server.adapters.tls.contexts import TlsOptions
 from tunnel_server.adapters.tls.pairs import Sources
@@ -140,3 +145,32 @@ def test_two_hundred_pairs_that_do_not_change_cost_next_to_nothing(folder: Path,
     assert all(nothing(watched.again()) for _ in range(5))
 
     assert (time.process_time() - began) / 5 < 0.1
+
+
+def test_a_certificate_with_names_that_nobody_can_read_is_refused_and_others_are_reloaded(
+    folder: Path, clock: Clock, tmp_path: Path
+) -> None:
+    watched = watch(folder, clock)
+    put_odd(folder, "odd")
+    put(make_pair(tmp_path, "new.test"), folder, "a")
+
+    looks = [watched.again() for _ in range(3)]
+
+    assert [one.names for look in looks for one in look.found] == [("new.test",)]
+    [(source, error)] = [entry for look in looks for entry in look.refused]
+    assert "odd.crt" in source
+    assert "the names in the certificate are malformed" in str(error)
+
+
+def put_odd(folder: Path, stem: str) -> None:
+    """Lay down a certificate whose alternative name is an x400Address (RFC 5280 §4.2.1.6), and its key."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "odd")])
+    alternative = x509.UnrecognizedExtension(x509.ObjectIdentifier("2.5.29.17"), bytes.fromhex("3002a300"))
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), 5, now - timedelta(days=1), now + timedelta(days=9))
+        .add_extension(alternative, critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / f"{stem}.crt").write_bytes(certificate.public_bytes(Encoding.PEM))
+    (folder / f"{stem}.key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
