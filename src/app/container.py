@@ -107,12 +107,15 @@ class _Inner(Inner):
         return self._http.http2(arrival)
 
 
+def _has_https(settings: Settings, base: BaseUrl) -> bool:
+    return base.scheme == "https" or settings.has_certificate()
+
+
 def _secure(settings: Settings, base: BaseUrl) -> Secure:
     port = base.effective_port if base.scheme == "https" else settings.tls_port
-    has_tls = base.scheme == "https" or settings.has_certificate()
     return Secure(
         force=settings.force_https,
-        authority=base.https_authority(port) if has_tls else "",
+        authority=base.https_authority(port) if _has_https(settings, base) else "",
         redirect=settings.tls_redirect,
         hsts=f"Strict-Transport-Security: {settings.hsts}\r\n".encode() if settings.hsts else b"",
     )
@@ -223,7 +226,11 @@ class Container(containers.DeclarativeContainer):
     events = providers.Singleton(Fanout)
     registry = providers.Singleton(TunnelRegistry, events)
     desk = providers.Singleton(
-        Desk, registry, settings.provided.max_tunnels_per_connection, providers.Object(time.time)
+        Desk,
+        registry,
+        settings.provided.max_tunnels_per_connection,
+        providers.Object(time.time),
+        has_https=providers.Callable(_has_https, settings, base),
     )
     router = providers.Singleton(Router, base)
     dev_certificate = providers.Singleton(_dev_certificate, settings, base)

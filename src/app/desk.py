@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tunnel_server.domain.conflict import refusal
-from tunnel_server.domain.errors import ChannelRefused, LabelTaken, NameInUse, TooManyTunnels
+from tunnel_server.domain.errors import ChannelRefused, InvalidForwardRequest, LabelTaken, NameInUse, TooManyTunnels
 from tunnel_server.domain.forward import ForwardRequest
 from tunnel_server.domain.ports import Transport, TunnelDesk
 
@@ -19,13 +19,18 @@ if TYPE_CHECKING:
 class Desk(TunnelDesk):
     """Opens tunnels in the registry; a holder that no longer lives loses its name to who asks for it."""
 
-    def __init__(self, registry: TunnelRegistry, max_tunnels: int, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, registry: TunnelRegistry, max_tunnels: int, clock: Callable[[], float], has_https: bool = True
+    ) -> None:
         self._registry = registry
         self._max_tunnels = max_tunnels
         self._clock = clock
+        self._has_https = has_https
 
     async def open(self, request: str, client: Client, transport: Transport) -> Tunnel:
         wanted = ForwardRequest.parse(request)
+        if wanted.https_only and not self._has_https:
+            raise InvalidForwardRequest("https=only: this server has no HTTPS")
         while True:
             if transport.closed:
                 raise ChannelRefused("the connection is gone")

@@ -44,6 +44,8 @@ def run(settings: Settings) -> int:
         InvalidHostKey: there is no host key to be had.
     """
     _raise_file_limit()
+    # Libraries that speak TLS to others would write their secrets there; ours goes by the setting tls_key_log.
+    os.environ.pop("SSLKEYLOGFILE", None)
     return _runner()(_main(settings))
 
 
@@ -122,12 +124,23 @@ async def start(container: Container, settings: Settings, stack: contextlib.Asyn
             log.warning("tls.key-log", file=settings.tls_key_log, reason="who has this file reads all connections")
         if settings.acme:
             await enter(container.acme())
+        _warn_of_names(container, settings)
         await enter(container.tls_door())
         tls = await enter(container.tls())
         if not settings.tls_port:  # the system chose one, which redirects have to name
             container.relay().https_at(tls.port)
     container.readiness().begin()
     return Ports(metrics, ssh, http, tls)
+
+
+def _warn_of_names(container: Container, settings: Settings) -> None:
+    """Say for which of our hosts a visitor will be shown a certificate of others."""
+    base = container.base().hostname
+    if settings.acme or settings.dev_tls or "." not in base:
+        return
+    for host in (base, f"any.{base}"):
+        if not container.certificates().covers(host):
+            log.warning("certificate.does-not-cover", host=host.replace("any.", "*.", 1))
 
 
 def _greet(settings: Settings, ssh_port: int) -> None:

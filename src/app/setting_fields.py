@@ -54,7 +54,7 @@ def buffer(whose: str) -> Any:
     return setting(
         0,
         size(4096, 64 << 20, or_none=True),
-        f"kernel's buffer of {whose} socket, each way; 0: the system sees to it",
+        f"kernel's buffer of {whose}, each way; 0: the system sees to it",
         "1MiB",
         limits="4 KiB to 64 MiB, or 0",
     )

@@ -140,5 +140,9 @@ def networks(value: str) -> tuple[Network, ...]:
 
 def _within(value: _N, low: _N, high: _N) -> _N:
     if not low <= value <= high:
-        raise ValueError(f"is not from {low:g} to {high:g}")
+        raise ValueError(f"is not from {_number(low)} to {_number(high)}")
     return value
+
+
+def _number(value: int | float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:g}"

@@ -121,8 +121,8 @@ class Settings(TlsSettings):
     pool_idle_timeout: float = seconds(30, "time an unused channel is kept")
     max_visitors: int = count(10_000, "visitors' connections")
     listen_backlog: int = count(4096, "connections that may wait to be accepted, on each port", 1, 65535)
-    ssh_socket_buffer: int = buffer("an SSH client's")
-    visitor_socket_buffer: int = buffer("a visitor's, or any on the TLS port:")
+    ssh_socket_buffer: int = buffer("an SSH client's socket")
+    visitor_socket_buffer: int = buffer("a visitor's socket, and of any on the TLS port")
     trusted_proxies: tuple[Network, ...] = setting(
         (), networks, "networks of proxies whose X-Forwarded-* count", "10.0.0.0/8, fd00::/8"
     )

@@ -167,6 +167,15 @@ def _of_certificates(settings: TlsSettings) -> Iterator[str]:
         yield "dev_tls: there is a certificate already; leave out one of them"
     if bool(settings.tls_cert) != bool(settings.tls_key) and files is None:
         yield "tls_cert, tls_key: one is set without the other"
+    for name, text_of, path in zip(("cert", "key"), (settings.tls_cert, settings.tls_key), files or (), strict=False):
+        if not text_of and not path.exists():
+            yield f"tls_{name}_file: there is no file {str(path)!r}"
+    if settings.tls_cert_dir and not Path(settings.tls_cert_dir).is_dir():
+        yield f"tls_cert_dir: there is no folder {settings.tls_cert_dir!r}"
+    if not settings.has_certificate():
+        for name in ("hsts", "tls_key_log"):
+            if getattr(settings, name):
+                yield f"{name}: there is no certificate, so no TLS for it; for example: dev_tls = true"
 
 
 def _of_redirects(settings: TlsSettings, base: BaseUrl, trusts_proxies: bool) -> Iterator[str]:

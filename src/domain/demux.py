@@ -29,6 +29,7 @@ class Inside(Enum):
     SSH = auto()
     HTTP = auto()
     HTTP2 = auto()
+    UNSAID = auto()  # its first bytes have to tell
 
 
 def spoken(first: bytes) -> Spoken:
@@ -50,18 +51,31 @@ def spoken(first: bytes) -> Spoken:
     return Spoken.HTTP if _REQUEST.match(first) or _METHOD.match(first.removesuffix(b" ")) else Spoken.NOTHING_KNOWN
 
 
-def inside(alpn: str | None, server_name: str | None, ssh_names: frozenset[str]) -> Inside:
-    """Return what a client speaks once TLS is up.
-
-    What it negotiated decides; where it negotiated nothing, a server name (in lower case) of ``ssh_names`` means
-    SSH, since browsers and their like all negotiate.
-    """
+def inside(alpn: str | None) -> Inside:
+    """Return what a client speaks once TLS is up, by what it negotiated."""
     match alpn:
         case "ssh":
             return Inside.SSH
         case "h2":
             return Inside.HTTP2
-        case None if server_name in ssh_names:
-            return Inside.SSH
+        case None:
+            return Inside.UNSAID
         case _:
             return Inside.HTTP
+
+
+def unsaid(first: bytes, silent: bool, server_name: str | None, ssh_names: frozenset[str]) -> Inside:
+    """Return what a client speaks that negotiated nothing, by the ``first`` bytes it sent inside TLS.
+
+    If they do not tell, or it stays ``silent``, a server name (in lower case) of ``ssh_names`` means SSH: an SSH client
+    may wait for us, one of HTTP never does.
+    """
+    match spoken(first):
+        case Spoken.SSH:
+            return Inside.SSH
+        case Spoken.HTTP:
+            return Inside.HTTP
+        case Spoken.UNCLEAR if not silent:
+            return Inside.UNSAID
+        case _:
+            return Inside.SSH if server_name in ssh_names else Inside.HTTP

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import asyncssh
 import pytest
 from certs import Pair, make_pair
 from rig import LIMIT, Rig, Service, answering, need, plain, until
@@ -352,8 +353,10 @@ def through_tls(rig: Rig, key: Path, *s_client: str | Path) -> list[str]:
         ("-alpn", "ssh", "-noservername"),
         ("-servername", "tunnels.test"),
         ("-servername", "TUNNELS.test"),
+        ("-noservername",),
+        ("-servername", "web-abcdefgh.tunnels.test"),
     ],
-    ids=["alpn", "alpn-without-sni", "sni", "sni-in-capitals"],
+    ids=["alpn", "alpn-without-sni", "sni", "sni-in-capitals", "nothing-said", "a-tunnels-sni"],
 )
 async def test_openssh_logs_in_inside_tls(rig: Rig, s_client: tuple[str, ...]) -> None:
     code, out, error = await run(*through_tls(rig, rig.key(), *s_client))
@@ -370,6 +373,27 @@ async def test_names_that_mean_ssh_can_be_set(make_rig: Callable[..., Any], tls:
         visit = await rig.connect_tls(pair.client_context(), "tunnels.test")
         await visit.send("GET", "/healthz", "Host: tunnels.test")
         assert (await visit.answer()).body == b"OK"
+
+
+@pytest.mark.parametrize("host", ["tunnels.test", HOST])
+async def test_a_visitor_that_negotiates_nothing_is_known_by_its_first_words(rig: Rig, pair: Pair, host: str) -> None:
+    code, out, error = await run(*curl(rig, pair, f"https://{host}/healthz", "--no-alpn", "-o", "-"))
+
+    assert code == 0, error
+    assert ("OK" if host == "tunnels.test" else "No active tunnel") in out
+
+
+@pytest.mark.parametrize(("server_name", "said"), [("tunnels.test", b"SSH-2.0-"), (HOST, b"HTTP/1.1 408 ")])
+async def test_one_that_negotiates_nothing_and_is_silent_is_known_by_the_server_name(
+    make_rig: Callable[..., Any], tls: Any, pair: Pair, server_name: str, said: bytes
+) -> None:
+    async with make_rig(**tls, head_timeout=0.5) as rig:
+        visit = await rig.connect_tls(pair.client_context(), server_name)
+        if server_name == HOST:
+            await until(lambda: rig.container.relay()._visitors)
+            await visit.raw(b"GET")
+        async with asyncio.timeout(LIMIT):
+            assert (await visit.reader.readline()).startswith(said)
 
 
 async def test_openssh_logs_in_without_tls_on_the_same_port(rig: Rig) -> None:
@@ -566,12 +590,12 @@ async def test_a_tunnel_can_ask_for_https_only(make_rig: Callable[..., Any], tls
 async def test_where_there_is_no_https_a_tunnel_for_https_only_is_not_served(make_rig: Callable[..., Any]) -> None:
     async with make_rig() as rig, Service(answering(HELLO)) as service, rig.tunnel(service.port, "/web") as host:
         assert (await rig.get(host)).status == 200
-    async with make_rig() as rig, Service(answering(HELLO)) as service, rig.client() as client:
-        await client.forward_remote_path_to_port("/web#https=only", "127.0.0.1", service.port)
-        hello = json.loads((await client.run("tunnel-url web")).stdout)
-        answer = await rig.get(hello["web"].split("/")[2].partition(":")[0])
+        async with rig.client() as client:
+            with pytest.raises(asyncssh.ChannelListenError):
+                await client.forward_remote_path_to_port("/web#https=only", "127.0.0.1", service.port)
+            session = await client.run("hello")
 
-    assert (answer.status, b"this server has none" in answer.body) == (403, True)
+    assert "https=only: this server has no HTTPS" in str(session.stderr)
 
 
 # stopping

@@ -81,6 +81,8 @@ class Certificates:
 
     async def __aenter__(self) -> Self:
         self._apply(await asyncio.to_thread(self._watch.first))
+        if self._table.default is None:
+            log.warning("certificate.none", reason="there is no certificate yet, and no connection until there is one")
         self._warn_at = self._clock() + DAY
         self._task = asyncio.create_task(self._look_again())
         return self
@@ -116,6 +118,11 @@ class Certificates:
         """Return the certificate that a client gets who asks for ``server_name``; ``None`` if there is none at all."""
         name = None if server_name is None else normalised(server_name)
         return (self._table.find(name) if name is not None else None) or self._table.default
+
+    def covers(self, host: str) -> bool:
+        """Return whether a certificate is for ``host``, and not only the one that is shown for want of another."""
+        name = normalised(host)
+        return name is not None and self._table.find(name) is not None
 
     def same(self, certificate: Certificate, host: str) -> bool:
         """Return whether a connection with ``certificate`` serves ``host``, a name or an address without port.

@@ -14,6 +14,7 @@ import structlog
 from tunnel_server.adapters.tls import challenge
 from tunnel_server.adapters.tls.proxied import Peer, peer_address
 from tunnel_server.adapters.tls.transport import HANDSHAKE, Begin, TlsTransport, end_of_record
+from tunnel_server.adapters.tls.unsaid import Unsaid
 from tunnel_server.domain import client_hello
 from tunnel_server.domain.arrival import HTTPS, Arrival
 from tunnel_server.domain.client_hello import ClientHello
@@ -218,16 +219,19 @@ class Doorman(asyncio.Protocol):
         if tls.selected_alpn_protocol() == challenge.ALPN:
             transport.close()  # the certificate was the answer
             return
+        transport.start(self._inner(cast("ServerSideTls", tls), inside(tls.selected_alpn_protocol())))
+
+    def _inner(self, tls: ServerSideTls, spoken_inside: Inside) -> asyncio.Protocol:
         gate = self._gate
-        server_name = getattr(tls, "server_name", None)
-        match inside(tls.selected_alpn_protocol(), server_name, gate.ssh_names):
+        match spoken_inside:
             case Inside.SSH:
-                protocol = gate.inner.ssh(self._peer, raw=False)
+                return gate.inner.ssh(self._peer, raw=False)
             case Inside.HTTP:
-                protocol = gate.inner.visitor(self._arrival(cast("ServerSideTls", tls)))
+                return gate.inner.visitor(self._arrival(tls))
             case Inside.HTTP2:
-                protocol = gate.inner.http2(self._arrival(cast("ServerSideTls", tls)))
-        transport.start(protocol)
+                return gate.inner.http2(self._arrival(tls))
+            case Inside.UNSAID:
+                return Unsaid(gate.lobby, self._address, tls.server_name, gate.ssh_names, partial(self._inner, tls))
 
     def _arrival(self, tls: ServerSideTls) -> Arrival:
         if tls.server_name is None or tls.certificate is None:

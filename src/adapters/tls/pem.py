@@ -68,7 +68,7 @@ def parse(pem: Pem) -> Leaf:
 
 
 def _chain(pem: Pem) -> list[x509.Certificate]:
-    blocks = [block for label, block in _blocks(pem.chain) if label == b"CERTIFICATE"]
+    blocks = [block for label, block in _blocks(pem.chain, pem.chain_name) if label == b"CERTIFICATE"]
     if not blocks:
         raise InvalidCertificate(f"{pem.chain_name}: holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)")
     if len(blocks) > MAX_CHAIN:
@@ -83,7 +83,9 @@ def _chain(pem: Pem) -> list[x509.Certificate]:
 
 
 def _key(pem: Pem) -> _KINDS:
-    found = next(((label, block) for label, block in _blocks(pem.key) if label.endswith(b"PRIVATE KEY")), None)
+    found = next(
+        ((label, block) for label, block in _blocks(pem.key, pem.key_name) if label.endswith(b"PRIVATE KEY")), None
+    )
     if found is None:
         raise InvalidCertificate(f"{pem.key_name}: holds no private key in PEM form (-----BEGIN PRIVATE KEY-----)")
     label, block = found
@@ -121,8 +123,12 @@ def _plain(key: _KINDS) -> bytes:
     )
 
 
-def _blocks(text: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Give the label and the whole of each block that has an end."""
+def _blocks(text: bytes, name: str) -> Iterator[tuple[bytes, bytes]]:
+    """Give the label and the whole of each block that has an end.
+
+    Raises:
+        InvalidCertificate: a certificate or a key has none, since the file is half written.
+    """
     begin = text.find(_BEGIN)
     while begin >= 0:
         following = text.find(_BEGIN, begin + len(_BEGIN))
@@ -131,4 +137,6 @@ def _blocks(text: bytes) -> Iterator[tuple[bytes, bytes]]:
         body, end, _ = piece.partition(_END + label + _DASHES)
         if end:
             yield label, body + end + b"\n"
+        elif label == b"CERTIFICATE" or label.endswith(b"PRIVATE KEY"):
+            raise InvalidCertificate(f"{name}: is cut off: a -----BEGIN {label.decode('latin-1')}----- has no end")
         begin = following

@@ -42,10 +42,13 @@ def test_a_flag_goes_before_the_environment_and_that_before_the_file(tmp_path: P
 
 
 @pytest.mark.parametrize("name", [name for name in known.names() if known.about(name).env])
-def test_the_names_of_the_reference_server_work_with_and_without_prefix(name: str) -> None:
+def test_the_names_of_the_reference_server_work_with_and_without_prefix(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     about = known.about(name)
     assert about.env is not None
 
+    monkeypatch.setattr(Path, "exists", lambda path: True)
     needs = {"tls_cert": {"TLS_KEY": "key"}, "tls_key": {"TLS_CERT": "certificate"}}.get(name, {})
 
     for variable in (about.env, "TUNNEL_SERVER_" + about.env):
@@ -79,6 +82,13 @@ def test_the_names_of_the_reference_server_work_with_and_without_prefix(name: st
         ({"TUNNEL_SERVER_HSTS": "max-age=1\r\nX: y"}, "is no value of Strict-Transport-Security"),
         ({"TUNNEL_SERVER_ACME": "http://ca.example"}, "is neither letsencrypt, letsencrypt-staging nor an https URL"),
         ({"TUNNEL_SERVER_ACME": "letsencrypt"}, "for which hosts? set acme_hosts, or acme_on_demand = true"),
+        ({"TLS_CERT_FILE": "nowhere.pem"}, "tls_cert_file: there is no file 'nowhere.pem'"),
+        ({"TLS_KEY_FILE": "nowhere.pem"}, "tls_cert_file: there is no file 'tls/cert.pem'"),
+        ({"TLS_CERT": "x", "TLS_KEY_FILE": "nowhere.pem"}, "tls_key_file: there is no file 'nowhere.pem'"),
+        ({"TUNNEL_SERVER_TLS_CERT_DIR": "/nowhere"}, "tls_cert_dir: there is no folder '/nowhere'"),
+        ({"TUNNEL_SERVER_HSTS": "max-age=1"}, "hsts: there is no certificate, so no TLS for it"),
+        ({"TUNNEL_SERVER_TLS_KEY_LOG": "keys"}, "tls_key_log: there is no certificate, so no TLS for it"),
+        ({"TUNNEL_SERVER_MAX_HANDSHAKES": "0"}, "is not from 1 to 1000000"),
         (ACME | {"TUNNEL_SERVER_ACME_EAB_KID": "1"}, "acme_eab_kid, acme_eab_key: one is set without the other"),
         (ACME | {"TUNNEL_SERVER_ACME_ON_DEMAND": "1"}, "acme_on_demand, acme_labels: the only hosts of tunnels are"),
         (ACME | {"TUNNEL_SERVER_ACME_LABELS": "1"}, "acme_on_demand, acme_labels: the only hosts of tunnels are"),
@@ -115,10 +125,10 @@ def test_a_certificates_default_files_count_only_if_they_are_there(
     monkeypatch.chdir(tmp_path)
 
     assert not load({}, {}, None).settings.has_certificate()
-    assert load({}, {"TLS_CERT_FILE": "elsewhere.pem"}, None).settings.has_certificate()
 
     (tmp_path / "tls").mkdir()
     (tmp_path / "tls" / "cert.pem").touch()
+    (tmp_path / "tls" / "key.pem").touch()
     assert load({}, {}, None).settings.certificate_files() == (Path("./tls/cert.pem"), Path("./tls/key.pem"))
 
 
@@ -128,8 +138,11 @@ def test_with_a_certificate_for_development_the_base_url_is_https() -> None:
     assert load({}, environ, None).settings.base_url == "https://localhost:9443"
 
 
-def test_a_certificate_may_come_as_text_and_its_key_as_a_file() -> None:
-    assert load({}, {"TLS_CERT": "certificate", "TLS_KEY_FILE": "elsewhere.pem"}, None).settings.has_certificate()
+def test_a_certificate_may_come_as_text_and_its_key_as_a_file(tmp_path: Path) -> None:
+    (tmp_path / "key.pem").touch()
+    environ = {"TLS_CERT": "certificate", "TLS_KEY_FILE": str(tmp_path / "key.pem")}
+
+    assert load({}, environ, None).settings.has_certificate()
 
 
 def test_a_cas_short_name_stands_for_its_directory() -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunnel_server.domain.demux import Inside, Spoken, inside, spoken
+from tunnel_server.domain.demux import Inside, Spoken, inside, spoken, unsaid
 
 TLS, SSH, HTTP, UNCLEAR, UNKNOWN = Spoken.TLS, Spoken.SSH, Spoken.HTTP, Spoken.UNCLEAR, Spoken.NOTHING_KNOWN
 
@@ -54,18 +54,27 @@ def test_what_is_said_is_not_unsaid_by_more(first: bytes, more: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("alpn", "server_name", "means"),
+    ("alpn", "means"), [("ssh", Inside.SSH), ("http/1.1", Inside.HTTP), ("h2", Inside.HTTP2), (None, Inside.UNSAID)]
+)
+def test_what_is_spoken_inside_tls_is_negotiated(alpn: str | None, means: Inside) -> None:
+    assert inside(alpn) is means
+
+
+@pytest.mark.parametrize(
+    ("first", "silent", "server_name", "means"),
     [
-        ("ssh", None, Inside.SSH),
-        ("ssh", "web-abc.tunnels.test", Inside.SSH),
-        ("http/1.1", "tunnels.test", Inside.HTTP),
-        ("h2", "tunnels.test", Inside.HTTP2),
-        (None, "tunnels.test", Inside.SSH),
-        (None, "web-abc.tunnels.test", Inside.HTTP),
-        (None, None, Inside.HTTP),
+        (b"SSH-2.0-x", False, None, Inside.SSH),
+        (b"GET / HTTP/1.1", False, "tunnels.test", Inside.HTTP),
+        (b"", False, "tunnels.test", Inside.UNSAID),
+        (b"GE", False, None, Inside.UNSAID),
+        (b"", True, "tunnels.test", Inside.SSH),
+        (b"", True, "web-abc.tunnels.test", Inside.HTTP),
+        (b"", True, None, Inside.HTTP),
+        (b"\x00", False, "tunnels.test", Inside.SSH),
+        (b"\x00", False, None, Inside.HTTP),
     ],
 )
-def test_what_is_spoken_inside_tls_is_negotiated_or_said_by_the_server_name(
-    alpn: str | None, server_name: str | None, means: Inside
+def test_where_nothing_is_negotiated_the_first_bytes_tell_and_then_the_server_name(
+    first: bytes, silent: bool, server_name: str | None, means: Inside
 ) -> None:
-    assert inside(alpn, server_name, frozenset({"tunnels.test"})) is means
+    assert unsaid(first, silent, server_name, frozenset({"tunnels.test"})) is means
