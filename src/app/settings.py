@@ -104,7 +104,11 @@ class Settings(TlsSettings):
     )
 
     head_size: int = setting(
-        64 * 1024, size(1024, 1 << 20), "size of a request's head", "64KiB", limits="1 KiB to 1 MiB"
+        64 * 1024,
+        size(1024, 1 << 20),
+        "size of a request's head; of HTTP/2, at most half of it in Huffman coding",
+        "64KiB",
+        limits="1 KiB to 1 MiB",
     )
     header_count: int = count(100, "header fields of a request", 10, 10_000)
     head_timeout: float = seconds(15, "time a request's head may take")

@@ -564,3 +564,12 @@ async def test_a_head_and_the_body_that_came_with_it_go_to_the_service_in_one_pa
         answer = await visit.answer()
 
         assert (answer.body, transport._send_seq - before) == (b"taken", 1)
+
+
+async def test_a_field_too_long_for_the_servers_own_pages_fills_no_log(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = await rig.get("tunnels.test", "/", "X-Long: " + "x" * 9000)
+
+    assert answer.status == 400
+    assert not [record for record in caplog.records if record.exc_info]

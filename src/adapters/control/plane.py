@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import html
 import json
+import logging
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -59,7 +60,7 @@ class ControlPlane:
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/.well-known/acme-challenge/{token}", self._challenge)
         app.on_response_prepare.append(self._last_answer)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, logger=_quiet())
         await self._runner.setup()
         return self
 
@@ -96,6 +97,13 @@ class ControlPlane:
         return _page(
             "Tunnel server", f"Publish what listens on your port 5000:<pre>{html.escape(self._hint)}</pre>", 200
         )
+
+
+def _quiet() -> logging.Logger:
+    """Return a log for aiohttp that is not written: what fails here we log, what a visitor sends wrong would fill it."""
+    quiet = logging.getLogger("tunnel_server.aiohttp")
+    quiet.setLevel(logging.CRITICAL + 1)
+    return quiet
 
 
 async def _healthz(request: web.Request) -> web.Response:

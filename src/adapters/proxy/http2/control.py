@@ -146,8 +146,8 @@ class _Inside(asyncio.Transport):
             return
         self._ended = self._closing = True
         self._kept.clear()
-        if self._protocol is not None:
-            self._protocol.connection_lost(None)
+        if self._protocol is not None:  # which may have tasks that have not started yet, and expect that it lives
+            asyncio.get_running_loop().call_soon(self._protocol.connection_lost, None)
         if not self._upstream.closed:
             self._upstream.eof_received()
         if not self._upstream.closed:

@@ -32,16 +32,14 @@ class Credit:
         """Note that the service took ``octets``."""
         self._owed += octets
 
-    def due(self, *, keeps_up: bool) -> int:
-        """Return the octets to give back now, 0 while they are too few for a frame."""
+    def due(self) -> int:
+        """Return the octets to give back to a service that keeps up, 0 while they are too few for a frame."""
         owed = self._owed
         if owed < self._window >> 1:
             return 0
-        growth = 0
-        if keeps_up:
-            growth = max(0, min(self._window, LARGEST_WINDOW - self._window, self._spare.left))
-            self._spare.left -= growth
-            self._window += growth
+        growth = max(0, min(self._window, LARGEST_WINDOW - self._window, self._spare.left))
+        self._spare.left -= growth
+        self._window += growth
         self._owed = 0
         return owed + growth
 

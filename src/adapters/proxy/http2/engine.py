@@ -30,11 +30,28 @@ _CONFIGURATION = H2Configuration(
     validate_outbound_headers=False,
     normalize_outbound_headers=False,
 )
+_LEAST_SWEPT = 32  # streams
 _FIRST_WINDOW = 65535  # octets of a connection's window before it is changed, RFC 9113 §6.9.2
 
 
 class _Connection(H2Connection):
     MAX_CLOSED_STREAMS = 1000  # h2 remembers how 65,536 of them ended
+
+    _sweep_at = 0
+
+    @property
+    def open_inbound_streams(self) -> int:
+        """How many streams are open or, until there are twice as many as at the last look, how many are known.
+
+        To count them h2 looks at each of them, and forgets those that have ended; it does so at each new stream, but
+        since it is told to allow any number, a look now and then is enough.
+        """
+        known = len(self.streams)
+        if known < self._sweep_at:
+            return known
+        still_open = super().open_inbound_streams
+        self._sweep_at = max(_LEAST_SWEPT, 2 * len(self.streams))
+        return still_open
 
 
 class Engine:
@@ -72,6 +89,11 @@ class Engine:
     def oversized(self) -> bool:
         """Whether that block had more fields than are to be read."""
         return self._decoder.oversized
+
+    @property
+    def lost(self) -> bool:
+        """Whether no more fields can be read on the connection, since a block was too dear to be read."""
+        return self._decoder.lost
 
     def receive(self, frame: bytes) -> list[Event]:
         """Take one frame.

@@ -66,7 +66,7 @@ def read_request(fields: list[Field], ended: bool) -> RequestHead:
         raise malformed("no :scheme or :path, or a malformed one")
     if protocol is not None and method != b"CONNECT":
         raise malformed(":protocol without CONNECT")
-    head = RequestHead(method, path, 1, b"", [], [], 0 if ended else CHUNKED, True, b"", False, b"")
+    head = RequestHead(method, path, 1, b"", [], [], CHUNKED, True, b"", False, b"")
     host = _read_fields(head, fields, count)
     _set_host(head, authority, host)
     if path == b"*" and method != b"OPTIONS":
@@ -92,7 +92,7 @@ def _read_fields(head: RequestHead, fields: list[Field], start: int) -> bytes | 
     """Sort the fields behind the pseudo-fields into ``head``; return the Host field, if there is one."""
     lines = head.lines
     cookies: list[bytes] = []
-    length = host = None
+    hosts: list[bytes] = []
     for field in fields[start:] if start else fields:
         name, value = field
         kind = _kind(name)
@@ -102,33 +102,40 @@ def _read_fields(head: RequestHead, fields: list[Field], start: int) -> bytes | 
             lines.append(b"%b: %b\r\n" % field)
         elif kind is _DROP:
             continue
-        elif name in _OF_HTTP_1:
-            raise malformed("a field that is of HTTP/1.1 only")
-        elif name in VISITOR_FIELDS:
-            head.told.append(field)
-        elif name == b"host":
-            if host is not None:
-                raise malformed("several Host fields")
-            host = value
         elif name == b"cookie":
             cookies.append(value)
-        elif name == b"content-length":
-            if length is not None or not value.isdigit() or len(value) > 18:
-                raise malformed("several content-lengths, or a malformed one")
-            length = head.length = int(value)
-        elif name == b"te":
-            if value.lower() != b"trailers":
-                raise malformed("a transfer coding asked for")
-            head.takes_trailers = True
+        elif name == b"host":
+            hosts.append(value)
         else:
-            lines.append(b"%b: %b\r\n" % field)
-            if name == b"accept":
-                head.accept += b"," + value
-            elif value.lower() != b"100-continue":
-                raise BadMessage("unknown expectation", 417)
+            _look_at(head, field)
+    if len(hosts) > 1:
+        raise malformed("several Host fields")
     if cookies:
         lines.append(b"cookie: %b\r\n" % b"; ".join(cookies))  # RFC 9113 §8.2.3
-    return host
+    return hosts[0] if hosts else None
+
+
+def _look_at(head: RequestHead, field: Field) -> None:
+    """Take a field that means something to us."""
+    name, value = field
+    if name in _OF_HTTP_1:
+        raise malformed("a field that is of HTTP/1.1 only")
+    if name in VISITOR_FIELDS:
+        head.told.append(field)
+    elif name == b"content-length":
+        if head.length != CHUNKED or not value.isdigit() or len(value) > 18:
+            raise malformed("several content-lengths, or a malformed one")
+        head.length = int(value)
+    elif name == b"te":
+        if value.lower() != b"trailers":
+            raise malformed("a transfer coding asked for")
+        head.takes_trailers = True
+    else:
+        head.lines.append(b"%b: %b\r\n" % field)
+        if name == b"accept":
+            head.accept += b"," + value
+        elif value.lower() != b"100-continue":
+            raise BadMessage("unknown expectation", 417)
 
 
 _PASS, _DROP, _LOOK_AT = 0, 1, 2

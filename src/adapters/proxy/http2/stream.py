@@ -6,28 +6,26 @@ It does what :class:`tunnel_server.adapters.proxy.visitor.Visitor` does for one 
 from __future__ import annotations
 
 from math import inf
-from time import perf_counter
 from typing import TYPE_CHECKING
 
 from h2.errors import ErrorCodes
 
 from tunnel_server.adapters.proxy import answers
-from tunnel_server.adapters.proxy.body import chunk, last_chunk
-from tunnel_server.adapters.proxy.head import CHUNKED, END, IDEMPOTENT, RequestHead, ResponseHead, parse_response
+from tunnel_server.adapters.proxy.head import END, IDEMPOTENT, RequestHead, ResponseHead, parse_response
 from tunnel_server.adapters.proxy.http2.control import control_upstream
-from tunnel_server.adapters.proxy.http2.credit import Credit
-from tunnel_server.adapters.proxy.http2.fields import answer_fields, malformed, read_trailers, trailer_fields
+from tunnel_server.adapters.proxy.http2.fields import answer_fields, trailer_fields
 from tunnel_server.adapters.proxy.http2.outgoing import Outgoing
+from tunnel_server.adapters.proxy.http2.record import Record
+from tunnel_server.adapters.proxy.http2.upload import Upload
 from tunnel_server.adapters.proxy.visitor import EXCHANGE, GONE, HEAD, LEAVING, RAW, WAITING
 from tunnel_server.adapters.proxy.write import NO_BODY, Framing, insist_on_tls, request_bytes
-from tunnel_server.domain.forwarding import Field, asked_by, asked_over, visitor_fields
 from tunnel_server.domain.metrics import Outcome
-from tunnel_server.domain.share import one_visitor
 
 if TYPE_CHECKING:
     from tunnel_server.adapters.proxy.http2.connection import Http2Connection
     from tunnel_server.adapters.proxy.pool import Pool
     from tunnel_server.adapters.proxy.upstream import Upstream
+    from tunnel_server.domain.forwarding import Field
 
 ANSWERED, ABORTED = Outcome.ANSWERED, Outcome.ABORTED
 _MAX_FIELDS = 1000
@@ -38,27 +36,16 @@ class Stream:
 
     __slots__ = (
         "_answering",
-        "_bytes_in",
-        "_bytes_out",
-        "_client_id",
         "_connection",
         "_cookie_path",
-        "_credit",
-        "_first_byte",
         "_fresh_channel",
-        "_held",
-        "_held_credit",
-        "_left",
-        "_outcome",
         "_paused",
         "_pool",
         "_raw_ended",
+        "_record",
         "_relay",
         "_request",
         "_sent",
-        "_started",
-        "_status",
-        "_trailers",
         "_upstream",
         "channel_is_coming",
         "corked",
@@ -66,9 +53,9 @@ class Stream:
         "id",
         "moved",
         "outgoing",
-        "peer_ended",
         "phase",
         "queued",
+        "upload",
         "visitor",
     )
 
@@ -76,43 +63,33 @@ class Stream:
         self.id = stream_id
         self._connection = connection
         self._relay = connection.relay
-        self.visitor = connection.visitor
+        self.visitor = connection.introduction.visitor
         self.phase = HEAD
         self.deadline = inf
         self.moved = False
         self.corked = False
         self.queued = False  # it waits for its turn to send, or for a window
-        self.peer_ended = False
         self.channel_is_coming = False
+        self.upload = Upload(connection.spare)
         self.outgoing = Outgoing()
-        self._credit = Credit(connection.spare)
+        self._record = Record()
         self._request: RequestHead | None = None
         self._pool: Pool | None = None
         self._upstream: Upstream | None = None
-        self._held: list[bytes] = []  # of the body, until there is a channel
-        self._held_credit = 0
-        self._left = 0  # octets of a body whose length is known
-        self._trailers: list[Field] = []
         self._sent = b""
         self._cookie_path = b""
-        self._client_id: str | None = None
         self._fresh_channel = False
         self._answering = False
         self._paused = False
         self._raw_ended = False
-        self._outcome: Outcome | None = ABORTED  # unless it goes better
-        self._status = 0
-        self._started = perf_counter()
-        self._first_byte: float | None = None
-        self._bytes_in = self._bytes_out = 0
 
     # the connection calls these
 
     def request(self, head: RequestHead, octets: int) -> None:
         """Take the request's head; what else came with it may follow before :meth:`start`."""
         self._request = head
-        self._left = head.length
-        self._bytes_in = octets
+        self.upload.begin(head)
+        self._record.bytes_in = octets
 
     def data(self, payload: bytes, octets: int) -> None:
         """Take a piece of the body, which with its padding took ``octets`` of the windows.
@@ -120,25 +97,10 @@ class Stream:
         Raises:
             StreamViolation: it is more than was announced.
         """
-        request = self._request
-        self._bytes_in += octets
-        if request is None or self.phase is LEAVING or self.phase is GONE:
-            return
-        self.moved = True
-        if request.length >= 0 and not request.upgrade:
-            self._left -= len(payload)
-            if self._left < 0:
-                raise malformed("more DATA than its content-length")
-        if self._upstream is None or (request.upgrade and self.phase is not RAW):
-            self._held.append(payload)
-            self._held_credit += octets
-        else:
-            if payload:
-                self._upstream.write(chunk(payload) if request.length == CHUNKED else payload)
-                if self._upstream is None:  # writing told that it is gone
-                    return
-            self._credit.taken(octets)
-            self._give_credit()
+        self._record.bytes_in += octets
+        if self._takes_body():
+            self.moved = True
+            self.upload.add(payload, octets)
 
     def end(self, trailers: list[Field] | None) -> None:
         """The visitor sends nothing more on this stream.
@@ -146,66 +108,41 @@ class Stream:
         Raises:
             StreamViolation: it is less than was announced, or the trailers are malformed.
         """
-        self.peer_ended = True
-        request = self._request
-        if request is None or self.phase is LEAVING or self.phase is GONE:
-            return
-        if trailers:
-            self._trailers = read_trailers(trailers)
-        if request.length > 0 and self._left:
-            raise malformed("less DATA than its content-length")
-        if self.phase is RAW:
-            self._end_raw()
-        elif self._upstream is not None:
-            if request.length == CHUNKED:
-                self._upstream.write(last_chunk(self._trailers))
-            self._set_exchange_deadline()
+        self.upload.ended = True
+        if self._takes_body():
+            self.upload.end(trailers)
+
+    def _takes_body(self) -> bool:
+        return self._request is not None and self.phase is not LEAVING and self.phase is not GONE
 
     def start(self) -> None:
         """Go on with the request, now that what came with its head is here."""
         request = self._request
         if request is None or self.phase is not HEAD:
             return
-        if request.length == CHUNKED and self.peer_ended and not self._trailers:
-            request.length = sum(map(len, self._held))  # many apps would rather know
-            self._left = 0
-        relay, connection = self._relay, self._connection
-        told, scheme = request.told, connection.arrival.scheme
-        if connection.trusted:
-            scheme = asked_over(told, scheme)
-        known = request.host == connection.host  # that of a request before, and so served on this connection
-        misplaced = None if known else relay.misplaced(request, connection.arrival)
-        found = misplaced or relay.find(request, scheme)
+        self.upload.measure()
+        relay, connection, introduction = self._relay, self._connection, self._connection.introduction
+        misplaced = None if introduction.knows(request.host) else relay.misplaced(request, connection.arrival)
+        found = misplaced or relay.find(request, introduction.scheme(request))
         if isinstance(found, answers.Problem):
             self.refuse(found)
             return
-        about = self._about_visitor(request, known=known)
+        about = introduction.fields(request)
         if found is None:
             self._sent = request_bytes(request, request.path, about)
             self.channel_ready(control_upstream(relay.control, connection.transport))
             return
         pool, path, self._cookie_path = found
         self._pool = pool
-        self._client_id = pool.client_id
+        self._record.client_id = pool.client_id
         self._sent = request_bytes(request, path, about)
-        if connection.trusted:
-            self.visitor = one_visitor(asked_by(told) or connection.address)
+        self.visitor = introduction.visitor_of(request)
         upstream = pool.take(self.visitor, self._replayable())
         self._fresh_channel = upstream is None
         if upstream is not None:
             self.channel_ready(upstream)
         else:
             self._wait(pool)
-
-    def _about_visitor(self, request: RequestHead, *, known: bool) -> bytes:
-        connection = self._connection
-        scheme = connection.arrival.scheme
-        if connection.trusted:
-            return visitor_fields(connection.peer, scheme, request.host, request.told)
-        if not known:  # the same for every request to one host
-            connection.host = request.host
-            connection.told = visitor_fields(connection.peer, scheme, request.host)
-        return connection.told
 
     def _replayable(self) -> bool:
         request = self._request
@@ -234,10 +171,8 @@ class Stream:
         assert request is not None
         self.phase = EXCHANGE
         self._upstream = upstream
+        first = self._sent if request.upgrade else self._sent + self.upload.take()
         self._set_exchange_deadline()
-        first = self._sent
-        if not request.upgrade:
-            first += self._take_held(request)
         upstream.begin(self, request, first)
         if self._upstream is upstream:
             self._give_credit()
@@ -251,24 +186,28 @@ class Stream:
 
     # sending the request's body
 
-    def _take_held(self, request: RequestHead) -> bytes:
-        """Return the part of the body that came before there was a channel, framed for the service."""
-        payload = b"".join(self._held)
-        self._held.clear()
-        self._credit.taken(self._held_credit)
-        self._held_credit = 0
-        if request.length != CHUNKED:
-            return payload
-        framed = chunk(payload)
-        return framed + last_chunk(self._trailers) if self.peer_ended else framed
+    def pass_on(self) -> None:
+        """Send the service what came of the body in this turn."""
+        upstream, request = self._upstream, self._request
+        if upstream is None or request is None or (request.upgrade and self.phase is not RAW):
+            return
+        data = self.upload.take()
+        if data:
+            upstream.write(data)
+        if self._upstream is not upstream:  # writing told that it is gone
+            return
+        if not self.upload.ended:
+            self._give_credit()
+        elif self.phase is RAW:
+            self._end_raw(upstream)
+        else:
+            self._set_exchange_deadline()
 
     def _give_credit(self) -> None:
-        upstream = self._upstream
-        if self.peer_ended or upstream is None or upstream.writing_paused:
-            return
-        octets = self._credit.due(keeps_up=True)
-        if octets:
-            self._connection.credit(octets, self.id)
+        if self._upstream is not None and not self._upstream.writing_paused:
+            octets = self.upload.credit()
+            if octets:
+                self._connection.credit(octets, self.id)
 
     def hold_reading(self) -> None:
         """Nothing to do: no credit is given while the upstream is paused."""
@@ -280,11 +219,7 @@ class Stream:
     @property
     def request_is_whole(self) -> bool:
         """Whether all of the request was sent to the service."""
-        request = self._request
-        assert request is not None
-        if request.upgrade:
-            return True
-        return self.peer_ended if request.length == CHUNKED else not self._left
+        return self.upload.whole
 
     def _set_exchange_deadline(self) -> None:
         limits = self._relay.limits
@@ -309,8 +244,7 @@ class Stream:
         """Pass on the head of the final answer."""
         self.moved = True
         self._answering = True
-        self._first_byte = perf_counter() - self._started
-        self._status = head.status
+        self._record.answered(head.status)
         if self._connection.hsts:
             insist_on_tls(head, self._connection.hsts)
         self._send_head(head, self._cookie_path)
@@ -318,7 +252,7 @@ class Stream:
 
     def _send_head(self, head: ResponseHead, cookie_path: bytes = b"") -> None:
         octets = self.outgoing.head(answer_fields(head, cookie_path))
-        self._bytes_out += octets
+        self._record.bytes_out += octets
         self._say(octets)
 
     def answer_body(self, payload: bytes, how: Framing) -> None:
@@ -327,7 +261,7 @@ class Stream:
         self._send_data(payload)
 
     def _send_data(self, payload: bytes) -> None:
-        self._bytes_out += len(payload)
+        self._record.bytes_out += len(payload)
         self.outgoing.data(payload)
         self._say(len(payload))
 
@@ -348,7 +282,7 @@ class Stream:
         pool = self._pool
         self._leave_upstream()
         if answered:
-            self._outcome = Outcome.UNREACHABLE
+            self._record.outcome = Outcome.UNREACHABLE
             self._break_off(ErrorCodes.INTERNAL_ERROR)
         elif untouched and not self._fresh_channel and self._replayable() and pool is not None:
             self._fresh_channel = True
@@ -358,26 +292,13 @@ class Stream:
 
     def switched(self, head: ResponseHead) -> None:
         """The service speaks websocket: from here on bytes are just bytes (RFC 8441 §5)."""
-        upstream = self._upstream
-        assert upstream is not None
         self.phase = RAW
-        self._status = 101
         self._answering = True
-        self._first_byte = perf_counter() - self._started
+        self._record.answered(101)
         self._set_deadline(self._relay.limits.idle_timeout)
         lines = [line for line in head.lines if not line.lower().startswith(b"sec-websocket-accept:")]
         self._send_head(ResponseHead(200, b"", lines, -1, True, b""))
-        data = b"".join(self._held)
-        self._held.clear()
-        self._credit.taken(self._held_credit)
-        self._held_credit = 0
-        if data:
-            upstream.write(data)
-        if self._upstream is not upstream:
-            return
-        if self.peer_ended:
-            upstream.channel.write_eof()
-        self._give_credit()
+        self.pass_on()
 
     def raw_received(self, data: bytes) -> None:
         """Pass on raw bytes."""
@@ -392,23 +313,22 @@ class Stream:
         self._raw_ended = True
         self.outgoing.end([])
         self._say()
-        if self.peer_ended:
-            self._leave_upstream().finish()
-            self._finish(ANSWERED, [])
+        if self.upload.ended:
+            self._close_raw()
 
     def raw_lost(self) -> None:
         """The channel of a websocket is gone."""
         self._upstream = None
         self._finish(ANSWERED, [])
 
-    def _end_raw(self) -> None:
-        upstream = self._upstream
-        if upstream is None:
-            return
+    def _end_raw(self, upstream: Upstream) -> None:
         upstream.channel.write_eof()
         if self._raw_ended:
-            self._leave_upstream().finish()
-            self._finish(ANSWERED, [])
+            self._close_raw()
+
+    def _close_raw(self) -> None:
+        self._leave_upstream().finish()
+        self._finish(ANSWERED, [])
 
     def uncork(self) -> None:
         """Send what was kept: nothing to do, since frames always wait for their turn."""
@@ -438,7 +358,7 @@ class Stream:
     def sent_all(self) -> None:
         """The end went, too."""
         if self._upstream is None:
-            self._report(self._outcome if self._outcome is not None else ANSWERED)
+            self._report(self._record.outcome or ANSWERED)
             self.phase = GONE
 
     # endings
@@ -451,7 +371,7 @@ class Stream:
 
     def _finish(self, outcome: Outcome, trailers: list[Field]) -> None:
         self.phase = LEAVING
-        self._outcome = outcome
+        self._record.outcome = outcome
         self._set_deadline(self._relay.limits.idle_timeout)
         self.outgoing.end(trailers)
         self._say()
@@ -468,15 +388,15 @@ class Stream:
             self._leave_upstream().close()
         if self._pool is not None and self.phase is WAITING:
             self._pool.withdraw(self)
-        self._held.clear()
-        self._outcome = problem.outcome
+        self.upload.drop()
+        self._record.outcome = problem.outcome
         if self._answering:  # too late for another answer
             self._break_off(ErrorCodes.INTERNAL_ERROR)
             return
         request = self._request
         answer = answers.answer_bytes(problem, request.accept if request else b"", True, self._connection.hsts)
         at = answer.index(END) + len(END)
-        self._status = problem.status
+        self._record.status = problem.status
         self._send_head(parse_response(answer[:at], _MAX_FIELDS))
         if request is None or request.method != b"HEAD":
             self._send_data(answer[at:])
@@ -494,27 +414,15 @@ class Stream:
             self._leave_upstream().close()
         if self._pool is not None and phase is WAITING:
             self._pool.withdraw(self)
-        self._held.clear()
-        if phase is LEAVING and self._outcome is not None and self._outcome is not ANSWERED:
-            outcome = self._outcome
+        self.upload.drop()
+        if phase is LEAVING and self._record.outcome is not ANSWERED:
+            outcome = self._record.outcome or outcome
         self._report(ANSWERED if phase is RAW and outcome is ABORTED else outcome)
 
     def _report(self, outcome: Outcome) -> None:
         """Count the exchange, once."""
-        if self._outcome is None:
-            return
-        self._outcome = None
-        self._credit.close()
-        self._relay.finished(
-            self,
-            self._client_id,
-            self._status,
-            outcome,
-            self._started,
-            self._first_byte,
-            self._bytes_in,
-            self._bytes_out,
-        )
+        self.upload.close()
+        self._record.tell(self._relay, self, outcome)
 
     def timed_out(self, now: float) -> None:
         """The deadline passed; bytes that moved since the last look count as a new start."""
@@ -539,11 +447,11 @@ class Stream:
     @property
     def access_line(self) -> dict[str, str]:
         """What the access log says of the request."""
-        request = self._request
+        request, address = self._request, self._connection.introduction.address
         if request is None:
-            return {"address": self._connection.address}
+            return {"address": address}
         return {
-            "address": self._connection.address,
+            "address": address,
             "method": request.method.decode(),
             "host": request.host.decode(),
             "path": request.path.decode("latin-1"),

@@ -37,10 +37,12 @@ class FakeChannel(Channel):
     def __init__(self, receiver: ChannelReceiver) -> None:
         self.receiver = receiver
         self.written = b""
+        self.writes = 0
         self.paused = self.closed = self.eof = False
 
     def write(self, data: bytes) -> None:
         self.written += data
+        self.writes += 1
 
     def write_eof(self) -> None:
         self.eof = True

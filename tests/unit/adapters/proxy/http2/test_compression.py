@@ -7,6 +7,7 @@ from time import process_time
 import pytest
 from h2.errors import ErrorCodes
 from hpack import Decoder, Encoder
+from hpack.hpack import encode_integer as hpack_integer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -90,6 +91,40 @@ def test_a_bomb_is_refused_before_it_goes_off(bomb: bytes) -> None:
 
     assert refused.value.code is ErrorCodes.ENHANCE_YOUR_CALM
     assert process_time() - began < 0.05
+
+
+def coded(octets: int) -> bytes:
+    """Return a field whose value has that many octets in Huffman coding."""
+    size = octets - octets % 5  # of "0", which has five bits
+    return b"\x00\x01a" + encode_integer(size, 7, 0x80) + bytes(size)
+
+
+def encode_integer(value: int, bits: int, kind: int) -> bytes:
+    octets = hpack_integer(value, bits)
+    octets[0] |= kind
+    return bytes(octets)
+
+
+def test_huffman_coding_is_read_up_to_half_of_the_limit_and_no_further() -> None:
+    decoder = FieldDecoder(64 * 1024, 100)
+    began = process_time()
+    decoder.decode(coded(16_000) * 2)
+    assert [len(value) for _, value in decoder.fields] == [25_600] * 2 and not decoder.lost
+
+    for _ in range(100):
+        decoder.decode(b"\x82" + coded(60_000))
+        assert decoder.oversized and decoder.lost and not decoder.fields
+    assert process_time() - began < 0.1
+
+    decoder.decode(b"\x82")  # what the table holds is not known any more
+    assert decoder.oversized and not decoder.fields
+
+
+def test_what_is_not_coded_may_be_as_long_as_the_limit() -> None:
+    decoder = FieldDecoder(64 * 1024, 100)
+    decoder.decode(b"\x00\x01a" + encode_integer(60_000, 7, 0) + b"x" * 60_000)
+
+    assert len(decoder.fields[0][1]) == 60_000 and not decoder.oversized
 
 
 def test_the_table_may_be_resized_at_a_blocks_beginning_only() -> None:

@@ -122,7 +122,7 @@ async def test_no_sequence_of_frames_is_an_error_of_ours(world: Any, seed: int) 
                     peer.server.server_stops()
             assert struct.pack(">L", ErrorCodes.INTERNAL_ERROR) not in peer.tls.sent[-8:-4]
             peer.server.connection_lost(None)
-            assert not peer.server._streams and not peer.server.sender.waiting
+            assert not peer.server.streams and not peer.server.sender.waiting
             assert peer.server.spare.left == SPARE_WINDOW
         for channel in world.client.channels:
             if not channel.closed:

@@ -107,6 +107,10 @@ STREAM_ERRORS = {
     "8.1.1 a content-length and no DATA": (headers(*POST, (b"content-length", b"5")), PROTOCOL),
     "8.1.1 several content-lengths": (
         headers(*POST, (b"content-length", b"5"), (b"content-length", b"5"), flags=4), PROTOCOL),
+    "8.1.1 several content-lengths, the first of nothing": (
+        headers(*POST, (b"content-length", b"0"), (b"content-length", b"5"), flags=4), PROTOCOL),
+    "8.1.1 several content-lengths and no DATA": (
+        headers(*POST, (b"content-length", b"0"), (b"content-length", b"0")), PROTOCOL),
     "8.1.1 a content-length that is none": (headers(*POST, (b"content-length", b"+5"), flags=4), PROTOCOL),
     "8.2 a name in upper case": (headers(*GET, (b"X-Up", b"1")), PROTOCOL),
     "8.2 a name with a space": (headers(*GET, (b"x up", b"1")), PROTOCOL),
