@@ -100,7 +100,7 @@ class ControlPlane:
 
 
 def _quiet() -> logging.Logger:
-    """Return a log for aiohttp that is not written: what fails here we log, what a visitor sends wrong would fill it."""
+    """Return a log for aiohttp that is not written: what a visitor sends wrong would fill it; what fails we log."""
     quiet = logging.getLogger("tunnel_server.aiohttp")
     quiet.setLevel(logging.CRITICAL + 1)
     return quiet
