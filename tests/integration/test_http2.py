@@ -34,7 +34,7 @@ from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes, Settings
 from rig import LIMIT, Rig, Service, answering, need, plain, until
 
-QUICK = 0.2  # seconds within which 99 of 100 small requests have to be answered beside any abuse, on a busy machine
+QUICK = 0.4  # seconds within which 99 of 100 small requests have to be answered beside any abuse, on a busy machine
 
 
 @pytest.fixture
