@@ -237,6 +237,7 @@ class Service:
         self._handle = handle
         self.heads: list[bytes] = []
         self.connections = 0
+        self._serving: dict[asyncio.Task[Any], asyncio.StreamWriter] = {}
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=1 << 22)
@@ -244,15 +245,24 @@ class Service:
         return self
 
     async def __aexit__(self, *error: Any) -> None:
+        """Cut every connection, or a client that still has something to send would keep its end open."""
         self._server.close()
+        for writer in self._serving.values():
+            writer.transport.abort()
+        if self._serving:
+            await asyncio.wait(set(self._serving), timeout=LIMIT)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving[task] = writer
         try:
             await self._handle(reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
+            del self._serving[task]
             writer.close()
 
 
