@@ -316,6 +316,20 @@ async def test_resets_in_the_midst_of_bodies_leave_the_connection_well(rig: Rig,
 # abuse, and how quick others are beside it
 
 
+@asynccontextmanager
+async def openssh_tunnel(rig: Rig, port: int) -> AsyncIterator[str]:
+    """Publish a local port with a client in a process of its own, which can be killed in the midst of anything."""
+    client = await asyncio.create_subprocess_exec(
+        *rig.openssh(options=("-N", "-R", f"/web:localhost:{port}")), stdin=asyncio.subprocess.DEVNULL
+    )
+    try:
+        await until(lambda: len(rig.registry) == 1)
+        yield f"{next(iter(rig.registry._by_label))}.tunnels.test"
+    finally:
+        client.kill()
+        await client.wait()
+
+
 async def others(port: int, host: str, took: list[float]) -> None:
     """Ask for something small again and again; note how long each took, in seconds."""
     async with Browser.at(port, host) as browser:
@@ -429,7 +443,7 @@ async def attackers(abuse: Any, port: int, host: str) -> AsyncIterator[asyncio.S
 
 @pytest.mark.parametrize("abuse", ABUSES, ids=lambda abuse: abuse.__name__)
 async def test_who_asks_too_much_loses_its_connection_and_others_stay_quick(rig: Rig, port: int, abuse: Any) -> None:
-    async with Service(answering(plain(b"hello"))) as service, rig.tunnel(service.port) as host:
+    async with Service(answering(plain(b"hello"))) as service, openssh_tunnel(rig, service.port) as host:
         async with attackers(abuse, port, host) as ended, asyncio.timeout(60):
             reasons = [await ended.readuntil(b"\n")]
             async with stay_quick(port, host) as took:
@@ -460,7 +474,7 @@ async def test_others_stay_quick_beside_uploads_in_frames_of_one_octet(rig: Rig,
             writer.write(plain(b"hello"))
             await writer.drain()
 
-    async with Service(serve) as service, rig.tunnel(service.port) as host:
+    async with Service(serve) as service, openssh_tunnel(rig, service.port) as host:
         async with attackers(octets, port, host):
             await until(lambda: len(uploads) == 4)
             async with stay_quick(port, host) as took:
