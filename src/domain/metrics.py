@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from enum import StrEnum
+from typing import Protocol
 
 from tunnel_server.domain.ports import TunnelEvents
 
@@ -21,7 +22,45 @@ class Outcome(StrEnum):
     OVERLOADED = "overloaded"
 
 
-class Metrics(TunnelEvents):
+class HandshakeMetrics(Protocol):
+    """Hears of each connection that came to the port for TLS."""
+
+    @abstractmethod
+    def handshake(self, outcome: str) -> None:
+        """A handshake ended: ``done``, ``failed``, ``timeout``, ``aborted``, ``displaced``,
+        ``no_certificate`` or ``not_tls``.
+        """
+
+
+class CertificateMetrics(Protocol):
+    """Hears of certificates by their source; quick, and never raises."""
+
+    @abstractmethod
+    def certificate_expires(self, source: str, not_after: float) -> None:
+        """The certificate of ``source`` is served now; it ends at ``not_after``, in seconds of the epoch."""
+
+    @abstractmethod
+    def certificate_gone(self, source: str) -> None:
+        """The certificate of ``source`` is served no more."""
+
+    @abstractmethod
+    def certificate_refused(self, source: str) -> None:
+        """What ``source`` holds now cannot be used; a certificate that it held before stays."""
+
+
+class AcmeMetrics(Protocol):
+    """Counts; both are quick and never raise."""
+
+    @abstractmethod
+    def acme_order(self, outcome: str) -> None:
+        """An order ended: ``issued`` or ``failed``; or was not made, as its limits or state forbid: ``refused``."""
+
+    @abstractmethod
+    def acme_waiting(self, hosts: int) -> None:
+        """So many hosts wait for their first order since visitors asked for them."""
+
+
+class Metrics(TunnelEvents, HandshakeMetrics, CertificateMetrics, AcmeMetrics):
     """Counts; every method is quick and never raises. Durations are seconds."""
 
     @abstractmethod
@@ -76,27 +115,3 @@ class Metrics(TunnelEvents):
     @abstractmethod
     def queue_waited(self, seconds: float) -> None:
         """A request waited for its turn."""
-
-    @abstractmethod
-    def handshake(self, outcome: str) -> None:
-        """A connection to the TLS port is known: ``done``, or how it failed."""
-
-    @abstractmethod
-    def certificate_expires(self, source: str, not_after: float) -> None:
-        """A certificate is in use; ``not_after`` is seconds since the epoch."""
-
-    @abstractmethod
-    def certificate_gone(self, source: str) -> None:
-        """A certificate is not in use any more."""
-
-    @abstractmethod
-    def certificate_refused(self, source: str) -> None:
-        """A new certificate could not be used; the old one, if any, stays."""
-
-    @abstractmethod
-    def acme_order(self, outcome: str) -> None:
-        """An order of a certificate ended: ``issued``, ``failed``; or was not made: ``refused``."""
-
-    @abstractmethod
-    def acme_waiting(self, hosts: int) -> None:
-        """So many hosts wait for their first order."""

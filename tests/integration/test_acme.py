@@ -22,8 +22,9 @@ from rig import until
 from structlog.testing import capture_logs
 
 from tunnel_server.adapters.acme.acme import Acme
-from tunnel_server.adapters.acme.options import AcmeMetrics, AcmeOptions, CertificateSink
+from tunnel_server.adapters.acme.options import AcmeOptions, CertificateSink
 from tunnel_server.domain.issuance import DAY, IssuanceLimits
+from tunnel_server.domain.metrics import AcmeMetrics
 
 YEAR = 365 * DAY
 

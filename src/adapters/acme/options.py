@@ -45,18 +45,6 @@ class DnsChallenge(Protocol):
         """Take ``value`` back, also if publishing it failed half way. May raise."""
 
 
-class AcmeMetrics(Protocol):
-    """Counts; both are quick and never raise."""
-
-    @abstractmethod
-    def acme_order(self, outcome: str) -> None:
-        """An order ended: ``issued`` or ``failed``; or was not made, as its limits or state forbid: ``refused``."""
-
-    @abstractmethod
-    def acme_waiting(self, hosts: int) -> None:
-        """So many hosts wait for their first order since visitors asked for them."""
-
-
 @dataclass(frozen=True, slots=True)
 class AcmeOptions:
     """How to get certificates. Times are seconds. Setting it up agrees to the CA's terms of service.

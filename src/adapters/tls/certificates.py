@@ -6,12 +6,11 @@ import asyncio
 import contextlib
 import ssl
 import time
-from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self, cast
+from typing import Self, cast
 
 import structlog
 
@@ -21,29 +20,14 @@ from tunnel_server.adapters.tls.pem import Pem
 from tunnel_server.adapters.tls.watch import Changes, Watch
 from tunnel_server.domain.certificates import CertificateTable, Validity, covers, normalised, validity
 from tunnel_server.domain.errors import InvalidCertificate
+from tunnel_server.domain.metrics import CertificateMetrics
 
-__all__ = ["Certificate", "CertificateMetrics", "Certificates", "InvalidCertificate", "ServerSideTls", "Sources"]
+__all__ = ["Certificate", "Certificates", "InvalidCertificate", "ServerSideTls", "Sources"]
 
 DAY = 86400.0  # seconds between two warnings of the same certificate
 NAMES_TOLD = 10  # names of a certificate that a log line has room for
 
 log = structlog.get_logger()
-
-
-class CertificateMetrics(Protocol):
-    """Hears of certificates by their source; quick, and never raises."""
-
-    @abstractmethod
-    def certificate_expires(self, source: str, not_after: float) -> None:
-        """The certificate of ``source`` is served now; it ends at ``not_after``, in seconds of the epoch."""
-
-    @abstractmethod
-    def certificate_gone(self, source: str) -> None:
-        """The certificate of ``source`` is served no more."""
-
-    @abstractmethod
-    def certificate_refused(self, source: str) -> None:
-        """What ``source`` holds now cannot be used; a certificate that it held before stays."""
 
 
 class Certificates:

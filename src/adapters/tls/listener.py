@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Self
 
 from tunnel_server.adapters.tls.doorman import Doorman, Gate, Inner
 from tunnel_server.adapters.tls.lobby import Lobby
@@ -19,6 +19,7 @@ from tunnel_server.domain.errors import ListenerFailed
 
 if TYPE_CHECKING:
     from tunnel_server.adapters.tls.certificates import Certificates
+    from tunnel_server.domain.metrics import HandshakeMetrics
 
 # Probing the peer's host: one that vanished without a word is noticed within about 90 s.
 KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_COUNT = 30, 15, 4
@@ -32,15 +33,6 @@ class TlsLimits:
     max_handshakes: int = 2048
     backlog: int = 4096
     socket_buffer: int = 0  # octets; 0 for the system's choice
-
-
-class HandshakeMetrics(Protocol):
-    """Hears of each connection that came to the port for TLS."""
-
-    def handshake(self, outcome: str) -> None:
-        """A handshake ended: ``done``, ``failed``, ``timeout``, ``aborted``, ``displaced``,
-        ``no_certificate`` or ``not_tls``.
-        """
 
 
 class TlsListener:

@@ -12,9 +12,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from tunnel_server.adapters.acme.acme import Acme
-from tunnel_server.adapters.acme.options import AcmeMetrics, AcmeOptions, CertificateSink
+from tunnel_server.adapters.acme.options import AcmeOptions, CertificateSink
 from tunnel_server.domain.errors import InvalidSetting
 from tunnel_server.domain.issuance import IssuanceLimits
+from tunnel_server.domain.metrics import AcmeMetrics
 
 URL = "https://127.0.0.1:1/dir"
 

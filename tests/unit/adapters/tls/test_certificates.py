@@ -28,13 +28,13 @@ from structlog.testing import capture_logs
 
 from tunnel_server.adapters.tls.certificates import (
     Certificate,
-    CertificateMetrics,
     Certificates,
     InvalidCertificate,
     ServerSideTls,
     Sources,
 )
 from tunnel_server.domain import client_hello
+from tunnel_server.domain.metrics import CertificateMetrics
 
 DAY = 86400.0
 QUICK = 0.02  # seconds between two looks
