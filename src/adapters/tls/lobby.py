@@ -11,7 +11,6 @@ from typing import Protocol, Self
 import structlog
 
 from tunnel_server.domain.crowd import Crowd
-from tunnel_server.domain.share import one_visitor
 
 LOOK = 0.2  # seconds between looks at the time limits
 SLICE = 0.002  # seconds of one turn of the loop: thousands may be overdue at once, and become SSH clients
@@ -59,9 +58,9 @@ class Lobby:
         for guest in list(self._guests):
             guest.abort()
 
-    def arrived(self, guest: Guest, address: str) -> None:
-        """Count a guest in, at another's cost if need be."""
-        displaced = self._guests.add(guest, one_visitor(address))
+    def arrived(self, guest: Guest, visitor: str) -> None:
+        """Count a guest in, at another's cost if need be; ``visitor`` is whose it is, as :func:`one_visitor` has it."""
+        displaced = self._guests.add(guest, visitor)
         if displaced is not None:
             log.debug("connection.dropped", reason="too many that have not said what they are")
             displaced.abort()

@@ -12,6 +12,7 @@ import structlog
 from tunnel_server.adapters.tls.lobby import Lobby
 from tunnel_server.domain import proxy_protocol
 from tunnel_server.domain.errors import InvalidProxyHeader
+from tunnel_server.domain.share import one_visitor
 
 HEADER_WITHIN = 5.0  # seconds; a load balancer sends it at once
 
@@ -45,7 +46,7 @@ class Proxied(asyncio.Protocol):
             self._then(self._transport, None, b"")
             return
         self.deadline = asyncio.get_running_loop().time() + HEADER_WITHIN
-        self._lobby.arrived(self, address)
+        self._lobby.arrived(self, one_visitor(address))
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
