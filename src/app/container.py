@@ -23,7 +23,8 @@ from tunnel_server.adapters.ssh.listener import SshLimits, SshListener
 from tunnel_server.adapters.tls.challenge import ChallengeContexts
 from tunnel_server.adapters.tls.doorman import Inner
 from tunnel_server.adapters.tls.listener import TlsLimits, TlsListener
-from tunnel_server.adapters.tls.proxied import Door, Peer
+from tunnel_server.adapters.tls.port import Port, PortOptions
+from tunnel_server.adapters.tls.proxied import Networks, Peer
 from tunnel_server.app.desk import Desk
 from tunnel_server.app.events import Fanout, Readiness
 from tunnel_server.app.settings import Settings
@@ -52,8 +53,6 @@ def _ssh_limits(settings: Settings) -> SshLimits:
         ciphers=tuple(cipher.encode() for cipher in settings.ssh_ciphers),
         lean=settings.lean_ssh,
         channel_memory=settings.channel_memory,
-        backlog=settings.listen_backlog,
-        socket_buffer=settings.ssh_socket_buffer,
     )
 
 
@@ -72,9 +71,38 @@ def _relay_limits(settings: Settings) -> Limits:
         queue_timeout=settings.queue_timeout,
         pool_idle_timeout=settings.pool_idle_timeout,
         max_visitors=settings.max_visitors,
-        backlog=settings.listen_backlog,
-        socket_buffer=settings.visitor_socket_buffer,
         trusted_proxies=settings.trusted_proxies,
+    )
+
+
+def _ssh_port(settings: Settings) -> Port:
+    options = PortOptions(
+        backlog=settings.listen_backlog,
+        buffer=settings.ssh_socket_buffer,
+        keepalive=False,  # the connection asks for signs of life by itself
+        proxies=settings.ssh_proxy_protocol,
+        capacity=settings.max_handshakes,
+    )
+    return Port("SSH", _address(settings.listen_host, settings.ssh_port), options)
+
+
+def _http_port(settings: Settings) -> Port:
+    options = _of_visitors(settings, settings.http_proxy_protocol)
+    return Port("HTTP", _address(settings.listen_host, settings.port), options)
+
+
+def _tls_port(settings: Settings) -> Port:
+    options = _of_visitors(settings, settings.tls_proxy_protocol)
+    return Port("TLS", _address(settings.listen_host, settings.tls_port), options)
+
+
+def _of_visitors(settings: Settings, proxies: Networks) -> PortOptions:
+    return PortOptions(
+        backlog=settings.listen_backlog,
+        buffer=settings.visitor_socket_buffer,
+        keepalive=True,
+        proxies=proxies,
+        capacity=settings.max_handshakes,
     )
 
 
@@ -125,8 +153,6 @@ def _tls_limits(settings: Settings) -> TlsLimits:
     return TlsLimits(
         handshake_timeout=settings.tls_handshake_timeout,
         max_handshakes=settings.max_handshakes,
-        backlog=settings.listen_backlog,
-        socket_buffer=settings.visitor_socket_buffer,
     )
 
 
@@ -257,25 +283,23 @@ class Container(containers.DeclarativeContainer):
         challenged=providers.Callable(_challenged, settings, acme.provider),
         access_log=settings.provided.access_log,
     )
-    ssh_door = providers.Singleton(Door, settings.provided.ssh_proxy_protocol, settings.provided.max_handshakes)
-    http_door = providers.Singleton(Door, settings.provided.http_proxy_protocol, settings.provided.max_handshakes)
-    tls_door = providers.Singleton(Door, settings.provided.tls_proxy_protocol, settings.provided.max_handshakes)
+    ssh_port = providers.Singleton(_ssh_port, settings)
+    http_port = providers.Singleton(_http_port, settings)
+    tls_port = providers.Singleton(_tls_port, settings)
     ssh = providers.Singleton(
         SshListener,
         desk=desk,
         metrics=metrics,
         base=base,
         limits=providers.Callable(_ssh_limits, settings),
-        address=providers.Callable(_address, settings.provided.listen_host, settings.provided.ssh_port),
+        port=ssh_port,
         host_key=providers.Callable(_host_key, settings.provided.ssh_host_key_path, settings.provided.ssh_host_key),
-        door=ssh_door,
     )
     http = providers.Singleton(
         HttpListener,
         relay=relay,
-        address=providers.Callable(_address, settings.provided.listen_host, settings.provided.port),
+        port=http_port,
         grace=settings.provided.grace_period,
-        door=http_door,
     )
     inner = providers.Singleton(_Inner, ssh, http)
     tls = providers.Singleton(
@@ -284,9 +308,8 @@ class Container(containers.DeclarativeContainer):
         inner=inner,
         metrics=metrics,
         limits=providers.Callable(_tls_limits, settings),
-        address=providers.Callable(_address, settings.provided.listen_host, settings.provided.tls_port),
+        port=tls_port,
         ssh_names=providers.Callable(_ssh_names, settings, base),
-        door=tls_door,
         challenge=providers.Callable(_challenge_context, settings, acme.provider),
     )
     metrics_listener = providers.Singleton(

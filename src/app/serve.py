@@ -112,9 +112,9 @@ async def start(container: Container, settings: Settings, stack: contextlib.Asyn
     metrics = await enter(container.metrics_listener())
     await enter(container.control())
     # SSH before HTTP, and so after it on the way out: requests in flight need their tunnels.
-    await enter(container.ssh_door())
+    await enter(container.ssh_port())
     ssh = await enter(container.ssh())
-    await enter(container.http_door())
+    await enter(container.http_port())
     http = await enter(container.http())
     # TLS last: what comes there is given to the two before.
     tls = None
@@ -125,7 +125,7 @@ async def start(container: Container, settings: Settings, stack: contextlib.Asyn
         if settings.acme:
             await enter(container.acme())
         _warn_of_names(container, settings)
-        await enter(container.tls_door())
+        await enter(container.tls_port())
         tls = await enter(container.tls())
         if not settings.tls_port:  # the system chose one, which redirects have to name
             container.relay().https_at(tls.port)

@@ -23,8 +23,6 @@ class Limits:
     queue_timeout: float = 10.0
     pool_idle_timeout: float = 30.0
     max_visitors: int = 10_000
-    backlog: int = 4096  # connections
-    socket_buffer: int = 0
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -18,9 +16,9 @@ from tunnel_server.adapters.ssh.lean import LeanConnection, LeanSocket, takes_le
 from tunnel_server.adapters.ssh.lobby import Lobby
 from tunnel_server.adapters.ssh.owner import Owner
 from tunnel_server.domain.ciphers import EVERY, EXCHANGES, MACS
-from tunnel_server.domain.errors import ListenerFailed
 
 if TYPE_CHECKING:
+    from tunnel_server.adapters.tls.port import Port
     from tunnel_server.domain.metrics import Metrics
     from tunnel_server.domain.naming import BaseUrl
     from tunnel_server.domain.ports import TunnelDesk
@@ -28,10 +26,6 @@ if TYPE_CHECKING:
 _C = TypeVar("_C", bound=Connection)
 Peer = tuple[str, int] | None
 SshProtocol = Connection | LeanSocket
-Accept = Callable[[], asyncio.BaseProtocol]
-# Gives a connection's first protocol: the first of these two, or, behind a proxy that tells of clients, one that
-# calls the second with the address told and what was received behind it.
-Door = Callable[[Accept, Callable[[asyncio.Transport, Peer, bytes], None]], Accept]
 
 STOPPING = "the server is stopping"
 LEAVE_WITHIN = 2.0  # seconds a client has to take its goodbye
@@ -57,8 +51,6 @@ class SshLimits:
     ciphers: tuple[bytes, ...] = ()
     lean: bool = True
     channel_memory: int = 64 << 20  # octets
-    backlog: int = 4096  # connections
-    socket_buffer: int = 0  # octets; 0 for the system's choice
 
 
 class SshListener:
@@ -75,47 +67,28 @@ class SshListener:
         metrics: Metrics,
         base: BaseUrl,
         limits: SshLimits,
-        address: tuple[str, int],
+        port: Port,
         host_key: tuple[Path, str | None],
-        door: Door,
     ) -> None:
         self._desk = desk
         self._metrics = metrics
         self._base = base
         self._limits = limits
-        self._address = address
+        self._port = port
         self._host_key = host_key
-        self._door = door
         self._lean = False
-        self._server: asyncio.Server | None = None
         self._lobby = Lobby(limits.max_unauthenticated)
 
     @property
     def port(self) -> int:
         """The port listened on, also where the system chose it."""
-        assert self._server is not None
-        return int(self._server.sockets[0].getsockname()[1])
+        return self._port.number
 
     async def __aenter__(self) -> Self:
-        loop = asyncio.get_running_loop()
         self._offered = await self._options()
         self._lean = takes_lean_path(self._limits.lean)
         self._metrics.packet_path(self._lean)
-        host, port = self._address
-        limits = self._limits
-        try:
-            self._server = await loop.create_server(
-                self._door(self.protocol, self._receive),
-                host or None,
-                port,
-                backlog=limits.backlog,
-                start_serving=False,
-            )
-            for sock in self._server.sockets:
-                _set_options(sock, limits.socket_buffer)
-            await self._server.start_serving()
-        except OSError as error:
-            raise ListenerFailed(f"cannot listen for SSH on port {port}: {error.strerror or error}") from None
+        await self._port.open(self.protocol)
         return self
 
     def protocol(self, peer: Peer = None, *, raw: bool = True) -> SshProtocol:
@@ -128,14 +101,6 @@ class SshListener:
             return self._limited(Connection(loop, self._offered), peer)
         connection = self._limited(LeanConnection(loop, self._offered), peer)
         return LeanSocket(connection) if raw else connection
-
-    def _receive(self, transport: asyncio.Transport, peer: Peer, received: bytes) -> None:
-        """Take over the connection of a client whose address a proxy told."""
-        protocol = self.protocol(peer)
-        transport.set_protocol(protocol)
-        protocol.connection_made(transport)
-        if received:
-            protocol.data_received(received)
 
     def _limited(self, connection: _C, peer: Peer) -> _C:
         connection.told_peer = peer
@@ -165,8 +130,7 @@ class SshListener:
 
     def stop_accepting(self) -> None:
         """Close the port; connections stay."""
-        if self._server is not None:
-            self._server.close()
+        self._port.close()
 
     def tell(self, line: str) -> None:
         """Print ``line`` on the standard error of every session."""
@@ -206,10 +170,3 @@ class SshListener:
 
     def _new_owner(self) -> Owner:
         return Owner(self._desk, self._metrics, self._base, self._limits.max_sessions, self._lobby)
-
-
-def _set_options(sock: socket.socket, buffer: int) -> None:
-    """Set a listening socket's options, which those accepted from it inherit."""
-    if buffer:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)

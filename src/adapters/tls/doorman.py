@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 import structlog
 
 from tunnel_server.adapters.tls import challenge
-from tunnel_server.adapters.tls.proxied import Peer, peer_address
+from tunnel_server.adapters.tls.proxied import Peer, peer_address, take_over
 from tunnel_server.adapters.tls.transport import HANDSHAKE, Begin, TlsTransport, end_of_record
 from tunnel_server.adapters.tls.unsaid import Unsaid
 from tunnel_server.domain import client_hello
@@ -138,11 +138,7 @@ class Doorman(asyncio.Protocol):
 
     def _hand_over(self, protocol: asyncio.Protocol) -> None:
         self._gate.lobby.left(self)
-        transport, received = self._transport, self._buffer
-        transport.set_protocol(protocol)
-        protocol.connection_made(transport)
-        if received:
-            protocol.data_received(received)
+        take_over(self._transport, protocol, self._buffer)
 
     # with TLS
 

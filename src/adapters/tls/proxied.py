@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network, ip_address
-from typing import Self, cast
+from typing import TYPE_CHECKING, cast
 
 import structlog
 
-from tunnel_server.adapters.tls.lobby import Lobby
 from tunnel_server.domain import proxy_protocol
 from tunnel_server.domain.errors import InvalidProxyHeader
 from tunnel_server.domain.share import one_visitor
+
+if TYPE_CHECKING:
+    from tunnel_server.adapters.tls.lobby import Lobby
 
 HEADER_WITHIN = 5.0  # seconds; a load balancer sends it at once
 
@@ -72,25 +74,12 @@ class Proxied(asyncio.Protocol):
         self._transport.abort()
 
 
-class Door:
-    """Makes the first protocols of one port, while entered."""
-
-    def __init__(self, proxies: Networks, capacity: int) -> None:
-        self._proxies = proxies
-        self._lobby = Lobby(capacity)
-
-    async def __aenter__(self) -> Self:
-        await self._lobby.__aenter__()
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        await self._lobby.__aexit__()
-
-    def __call__(self, direct: Callable[[], asyncio.BaseProtocol], then: Then) -> Callable[[], asyncio.BaseProtocol]:
-        """Return what makes a connection's first protocol: ``direct`` if the port is behind no proxy."""
-        if not self._proxies:
-            return direct
-        return lambda: Proxied(self._proxies, self._lobby, then)
+def take_over(transport: asyncio.Transport, protocol: asyncio.BaseProtocol, received: bytes) -> None:
+    """Give ``transport`` to ``protocol``, one that takes bytes, with what was ``received`` already."""
+    transport.set_protocol(protocol)
+    protocol.connection_made(transport)
+    if received:
+        cast(asyncio.Protocol, protocol).data_received(received)
 
 
 def peer_address(transport: asyncio.BaseTransport) -> str:

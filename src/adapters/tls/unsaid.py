@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
+from tunnel_server.adapters.tls.proxied import take_over
 from tunnel_server.domain.demux import SILENT_IS_SSH, Inside, unsaid
 
 if TYPE_CHECKING:
@@ -60,8 +61,4 @@ class Unsaid(asyncio.Protocol):
         if means is Inside.UNSAID:
             return
         self._lobby.left(self)
-        protocol = self._protocol(means)
-        self._transport.set_protocol(protocol)
-        protocol.connection_made(self._transport)
-        if self._buffer:
-            protocol.data_received(self._buffer)
+        take_over(self._transport, self._protocol(means), self._buffer)
