@@ -28,7 +28,7 @@ _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#@]*)(.*)", re.DOTALL)
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 
 # Sending these twice does no harm (RFC 9110 §9.2.2), so one that met a dead channel is sent again.
-IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
+_IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
 
 _UPGRADES = frozenset({b"websocket", b"tcp"})
 
@@ -62,6 +62,11 @@ class RequestHead:
     upgrade: bytes
     takes_trailers: bool
     accept: bytes
+
+    @property
+    def replayable(self) -> bool:
+        """Whether the request may be sent twice."""
+        return self.length == 0 and self.method in _IDEMPOTENT and not self.upgrade
 
 
 @dataclass(slots=True)

@@ -19,13 +19,13 @@ from tunnel_server.adapters.proxy.body import BodyReader, body_reader, chunk, la
 from tunnel_server.adapters.proxy.head import (
     CHUNKED,
     END,
-    IDEMPOTENT,
     BadMessage,
     RequestHead,
     ResponseHead,
     has_bare_line_feed,
     parse_request,
 )
+from tunnel_server.adapters.proxy.introduction import Introduction
 from tunnel_server.adapters.proxy.write import (
     BY_CHUNKS,
     BY_CLOSE,
@@ -38,9 +38,7 @@ from tunnel_server.adapters.proxy.write import (
     switching_bytes,
 )
 from tunnel_server.domain.arrival import HTTPS, PLAIN, Arrival
-from tunnel_server.domain.forwarding import asked_by, asked_over, visitor_fields
 from tunnel_server.domain.metrics import Outcome
-from tunnel_server.domain.share import one_visitor
 
 if TYPE_CHECKING:
     from tunnel_server.adapters.proxy.pool import Pool
@@ -72,7 +70,6 @@ class Visitor(asyncio.Protocol):
     """The protocol of one visitor's connection."""
 
     __slots__ = (  # beyond 30 attributes Python keeps them in a dictionary, and each use looks them up
-        "_address",
         "_answering",
         "_arrival",
         "_body",
@@ -86,27 +83,23 @@ class Visitor(asyncio.Protocol):
         "_first_byte",
         "_fresh_channel",
         "_head_began",
-        "_host",
         "_how",
         "_hsts",
+        "_introduction",
         "_keep_alive",
         "_limits",
         "_loop",
         "_out",
         "_outcome",
-        "_peer",
         "_pool",
         "_raw_ended",
         "_reading_holds",
         "_relay",
         "_request",
-        "_scheme",
         "_searched",
         "_sent",
         "_started",
         "_status",
-        "_told",
-        "_trusted",
         "_upstream",
         "_writing_paused",
         "corked",
@@ -125,7 +118,6 @@ class Visitor(asyncio.Protocol):
     def __init__(self, relay: Relay, arrival: Arrival = PLAIN) -> None:
         self._relay = relay
         self._arrival = arrival
-        self._scheme = arrival.scheme
         self._hsts = relay.secure.hsts if arrival.scheme == HTTPS else b""
         self._limits = relay.limits
         self._pool: Pool | None = None
@@ -145,8 +137,6 @@ class Visitor(asyncio.Protocol):
         self._ended = False  # the visitor sends nothing more
         self._answering = False
         self._client_id: str | None = None
-        self._host: bytes | None = None  # of the request before, and so known to be served here
-        self._told = b""  # what a service at that host hears of this visitor
         self._sent = b""  # of a request that may be sent again: its head
         self._fresh_channel = False
         self._cookie_path = b""
@@ -169,9 +159,8 @@ class Visitor(asyncio.Protocol):
             self.transport.abort()
             return
         self.transport.set_write_buffer_limits(high=WRITE_BUFFER)
-        self._peer, self._trusted = self._relay.introduce(self.transport, self._arrival)
-        self._address = self._peer.decode()
-        self.visitor = one_visitor(self._address)
+        self._introduction = Introduction(*self._relay.introduce(self.transport, self._arrival), self._arrival.scheme)
+        self.visitor = self._introduction.visitor
         self.deadline = self._loop.time() + self._limits.head_timeout
 
     def data_received(self, data: bytes) -> None:
@@ -267,11 +256,11 @@ class Visitor(asyncio.Protocol):
         self._keep_alive = request.keep_alive and not self._relay.stopping
         self._client_id = None
         self._outcome = ABORTED  # unless it goes better
-        if request.host != self._host and (problem := self._relay.misplaced(request, self._arrival)):
+        introduction = self._introduction
+        if not introduction.knows(request.host) and (problem := self._relay.misplaced(request, self._arrival)):
             self._refuse(problem)
             return
-        scheme = asked_over(request.told, self._scheme) if self._trusted else self._scheme
-        found = self._relay.find(request, scheme)
+        found = self._relay.find(request, introduction.scheme(request))
         if found is None:
             self.phase = GONE
             self.deadline = inf
@@ -288,26 +277,14 @@ class Visitor(asyncio.Protocol):
             request.lines.insert(0, b"Host: %b\r\n" % request.host)
         self._pool = pool
         self._client_id = pool.client_id
-        self._sent = request_bytes(request, path, self._about_visitor(request))
-        if self._trusted:
-            self.visitor = one_visitor(asked_by(request.told) or self._address)
-        upstream = pool.take(self.visitor, self._replayable())
+        self._sent = request_bytes(request, path, introduction.fields(request))
+        self.visitor = introduction.visitor_of(request)
+        upstream = pool.take(self.visitor, request.replayable)
         self._fresh_channel = upstream is None
         if upstream is not None:
             self.channel_ready(upstream)
         else:
             self._wait(pool)
-
-    def _about_visitor(self, request: RequestHead) -> bytes:
-        if self._trusted:
-            return visitor_fields(self._peer, self._scheme, request.host, request.told)
-        if request.host != self._host:  # the same for every request to one host
-            self._host = request.host
-            self._told = visitor_fields(self._peer, self._scheme, request.host)
-        return self._told
-
-    def _replayable(self) -> bool:
-        return self._request.length == 0 and self._request.method in IDEMPOTENT and not self._request.upgrade
 
     def _wait(self, pool: Pool) -> None:
         self.phase = WAITING
@@ -476,7 +453,7 @@ class Visitor(asyncio.Protocol):
                 self.transport.abort()  # a plain close would look like the end of the body
             else:
                 self._linger(wait=False)
-        elif untouched and not self._fresh_channel and self._replayable() and pool is not None:
+        elif untouched and not self._fresh_channel and self._request.replayable and pool is not None:
             del upstream
             self._fresh_channel = True
             self._wait(pool)
@@ -675,11 +652,4 @@ class Visitor(asyncio.Protocol):
     @property
     def access_line(self) -> dict[str, str]:
         """What the access log says of the request."""
-        if not hasattr(self, "_request"):
-            return {"address": self._address}
-        return {
-            "address": self._address,
-            "method": self._request.method.decode(),
-            "host": self._request.host.decode(),
-            "path": self._request.path.decode("latin-1"),
-        }
+        return self._introduction.access_line(getattr(self, "_request", None))

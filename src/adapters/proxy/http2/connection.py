@@ -17,13 +17,13 @@ from h2.errors import ErrorCodes
 from tunnel_server.adapters.proxy.http2.credit import Spare
 from tunnel_server.adapters.proxy.http2.engine import Engine
 from tunnel_server.adapters.proxy.http2.frames import FrameReader, goaway
-from tunnel_server.adapters.proxy.http2.introduction import Introduction
 from tunnel_server.adapters.proxy.http2.limits import LINGER, MAX_STREAMS, TURN, Violation
 from tunnel_server.adapters.proxy.http2.receiver import Receiver
 from tunnel_server.adapters.proxy.http2.sender import Sender
 from tunnel_server.adapters.proxy.http2.stream import Stream
 from tunnel_server.adapters.proxy.http2.turns import turns_of
 from tunnel_server.adapters.proxy.http2.wire import Wire
+from tunnel_server.adapters.proxy.introduction import Introduction
 from tunnel_server.adapters.proxy.visitor import EXCHANGE, GONE, HEAD, LEAVING, Phase
 from tunnel_server.domain.arrival import HTTPS
 

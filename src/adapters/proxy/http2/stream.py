@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from h2.errors import ErrorCodes
 
 from tunnel_server.adapters.proxy import answers
-from tunnel_server.adapters.proxy.head import END, IDEMPOTENT, RequestHead, ResponseHead, parse_response
+from tunnel_server.adapters.proxy.head import END, RequestHead, ResponseHead, parse_response
 from tunnel_server.adapters.proxy.http2.control import control_upstream
 from tunnel_server.adapters.proxy.http2.fields import answer_fields, trailer_fields
 from tunnel_server.adapters.proxy.http2.outgoing import Outgoing
@@ -137,17 +137,12 @@ class Stream:
         self._record.client_id = pool.client_id
         self._sent = request_bytes(request, path, about)
         self.visitor = introduction.visitor_of(request)
-        upstream = pool.take(self.visitor, self._replayable())
+        upstream = pool.take(self.visitor, request.replayable)
         self._fresh_channel = upstream is None
         if upstream is not None:
             self.channel_ready(upstream)
         else:
             self._wait(pool)
-
-    def _replayable(self) -> bool:
-        request = self._request
-        assert request is not None
-        return request.length == 0 and request.method in IDEMPOTENT and not request.upgrade
 
     def _wait(self, pool: Pool) -> None:
         self.phase = WAITING
@@ -279,12 +274,12 @@ class Stream:
 
     def upstream_failed(self, reason: str, *, answered: bool, untouched: bool) -> None:
         """The channel broke: try once more, answer 502, or let the visitor see that the answer is cut short."""
-        pool = self._pool
+        pool, request = self._pool, self._request
         self._leave_upstream()
         if answered:
             self._record.outcome = Outcome.UNREACHABLE
             self._break_off(ErrorCodes.INTERNAL_ERROR)
-        elif untouched and not self._fresh_channel and self._replayable() and pool is not None:
+        elif untouched and not self._fresh_channel and request is not None and request.replayable and pool is not None:
             self._fresh_channel = True
             self._wait(pool)
         else:
@@ -447,12 +442,4 @@ class Stream:
     @property
     def access_line(self) -> dict[str, str]:
         """What the access log says of the request."""
-        request, address = self._request, self._connection.introduction.address
-        if request is None:
-            return {"address": address}
-        return {
-            "address": address,
-            "method": request.method.decode(),
-            "host": request.host.decode(),
-            "path": request.path.decode("latin-1"),
-        }
+        return self._connection.introduction.access_line(self._request)

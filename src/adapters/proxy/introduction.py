@@ -40,6 +40,17 @@ class Introduction:
         """Return who asks."""
         return one_visitor(asked_by(request.told) or self.address) if self.trusted else self.visitor
 
+    def access_line(self, request: RequestHead | None) -> dict[str, str]:
+        """Return what the access log says of a request, as far as it is known."""
+        if request is None:
+            return {"address": self.address}
+        return {
+            "address": self.address,
+            "method": request.method.decode(),
+            "host": request.host.decode(),
+            "path": request.path.decode("latin-1"),
+        }
+
     def fields(self, request: RequestHead) -> bytes:
         """Return the fields that tell a service of the visitor."""
         if self.trusted:
