@@ -63,6 +63,20 @@ def make_pair(
     return pair
 
 
+def shake_hands(client: ssl.SSLObject, server: ssl.SSLObject, *wires: tuple[ssl.MemoryBIO, ssl.MemoryBIO]) -> None:
+    """Finish a handshake; each of ``wires`` is what one side wrote to and what the other reads from."""
+    unfinished = [server, client]
+    while unfinished:
+        for side in list(unfinished):
+            try:
+                side.do_handshake()
+                unfinished.remove(side)
+            except ssl.SSLWantReadError:
+                pass
+            for written, read in wires:
+                read.write(written.read())
+
+
 def _ca(folder: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
     cert_file, key_file = folder / "ca.pem", folder / "ca-key.pem"
     if not cert_file.exists():

@@ -75,6 +75,12 @@ class Rig:
     def registry(self) -> Any:
         return self.container.registry()
 
+    @property
+    def counted(self) -> str:
+        """What the metrics say, as Prometheus would read it."""
+        text: bytes = self.container.metrics().render()[0]
+        return text.decode()
+
     # clients
 
     @asynccontextmanager

@@ -49,14 +49,14 @@ async def test_a_fixed_host_is_proved_at_the_servers_own_ports(
 ) -> None:
     values = settings(pebble, tmp_path, acme_hosts=("tunnels.test",), acme_challenges=(challenge,), force_https=True)
     async with make_rig(**values) as rig:
-        await until(lambda: 'acme_orders_total{outcome="issued"} 1.0' in _metrics(rig))
+        await until(lambda: 'acme_orders_total{outcome="issued"} 1.0' in rig.counted)
 
         assert await trusted(rig, pebble, "tunnels.test") == b"OK"
         assert await trusted(rig, pebble, "other.test") is None
 
     async with make_rig(**values) as rig:  # kept on disk, and not ordered again
         assert await trusted(rig, pebble, "tunnels.test") == b"OK"
-        assert 'outcome="issued"' not in _metrics(rig)
+        assert 'outcome="issued"' not in rig.counted
     assert [folder.name for folder in (tmp_path / "acme").iterdir()] == [f"127.0.0.1_{pebble.port}_dir"]
 
 
@@ -71,7 +71,7 @@ async def test_a_fresh_tunnel_gets_its_certificate_when_a_visitor_asks_for_it(
                     await asyncio.sleep(0.05)
             assert await trusted(rig, pebble, f"nobody-{host}") is None
 
-        assert 'acme_orders_total{outcome="issued"} 2.0' in _metrics(rig)
+        assert 'acme_orders_total{outcome="issued"} 2.0' in rig.counted
 
 
 async def test_labels_under_the_base_host_are_not_ordered_unless_that_is_asked_for(
@@ -81,7 +81,7 @@ async def test_labels_under_the_base_host_are_not_ordered_unless_that_is_asked_f
     async with make_rig(**values) as rig, Service(answering(plain(b"hello"))) as service:
         async with rig.tunnel(service.port) as host:
             assert await trusted(rig, pebble, host) is None
-            await until(lambda: 'acme_orders_total{outcome="refused"} 1.0' in _metrics(rig))
+            await until(lambda: 'acme_orders_total{outcome="refused"} 1.0' in rig.counted)
 
 
 async def test_an_app_has_its_own_paths_below_the_challenges(
@@ -93,7 +93,3 @@ async def test_an_app_has_its_own_paths_below_the_challenges(
         missing = await rig.get("tunnels.test", "/.well-known/acme-challenge/token")
 
     assert (answer.body, missing.status) == (b"the app's", 404)
-
-
-def _metrics(rig: Rig) -> str:
-    return str(rig.container.metrics().render()[0].decode())

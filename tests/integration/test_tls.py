@@ -331,7 +331,7 @@ async def test_a_tunnel_under_localhost_has_a_certificate_for_development_that_c
             assert (code, out) == (0, "hello"), error
         code, out, error = await run(*curl(rig, trusted, "https://localhost/healthz"))
         assert (code, out) == (0, "OK"), error
-        await until(lambda: f"development {host}" not in _metrics(rig))
+        await until(lambda: f"development {host}" not in rig.counted)
 
 
 # SSH
@@ -461,7 +461,7 @@ async def test_a_handshake_that_goes_wrong_is_answered_with_an_alert(rig: Rig) -
     answer = await visit.rest()
 
     assert answer[:1] == b"\x15"
-    await until(lambda: 'tunnel_server_tls_handshakes_total{outcome="failed"} 1.0' in _metrics(rig))
+    await until(lambda: 'tunnel_server_tls_handshakes_total{outcome="failed"} 1.0' in rig.counted)
 
 
 @pytest.mark.parametrize("first", [b"S", b"GE", b"\x16", b"\x16\x03\x01\x02\x00\x01\x00"])
@@ -473,11 +473,7 @@ async def test_one_that_never_ends_its_first_words_is_cut_off(
         await visit.raw(first)
 
         assert await visit.rest() == b""
-        assert 'outcome="timeout"' in _metrics(rig)
-
-
-def _metrics(rig: Rig) -> str:
-    return str(rig.container.metrics().render()[0].decode())
+        assert 'outcome="timeout"' in rig.counted
 
 
 async def test_half_open_handshakes_by_the_thousand_leave_others_alone(
@@ -508,7 +504,7 @@ async def test_one_that_leaves_in_the_midst_of_its_hello_is_counted(rig: Rig, pa
     await visit.raw(_client_hello(pair)[:50])
     visit.close()
 
-    await until(lambda: 'tunnel_server_tls_handshakes_total{outcome="aborted"} 1.0' in _metrics(rig))
+    await until(lambda: 'tunnel_server_tls_handshakes_total{outcome="aborted"} 1.0' in rig.counted)
 
 
 async def test_a_client_hello_may_come_byte_by_byte(rig: Rig, pair: Pair) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from certs import Pair, make_pair
+from certs import Pair, make_pair, shake_hands
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -119,16 +119,7 @@ def shake(
     server = certificates.begin(to_server, from_server, asked.server_name)
     assert server is not None
     to_server.write(hello)
-    unfinished = [server, visitor]
-    while unfinished:
-        for side in list(unfinished):
-            try:
-                side.do_handshake()
-                unfinished.remove(side)
-            except ssl.SSLWantReadError:
-                pass
-            to_server.write(from_client.read())
-            to_client.write(from_server.read())
+    shake_hands(visitor, server, (from_client, to_server), (from_server, to_client))
     server.write(b"x")
     to_client.write(from_server.read())
     assert visitor.read(1) == b"x"

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from certs import Pair, make_pair
+from certs import Pair, make_pair, shake_hands
 
 from tunnel_server.adapters.tls import groups
 from tunnel_server.adapters.tls.contexts import TlsOptions, certificate_from, server_context
@@ -21,17 +21,9 @@ def loaded(pair: Pair) -> ssl.SSLContext:
 
 def shake(pair: Pair, server: ssl.SSLContext, client: ssl.SSLContext) -> ssl.SSLObject:
     to_client, from_client, to_server, from_server = (ssl.MemoryBIO() for _ in range(4))
-    sides = [client.wrap_bio(to_client, from_client), server.wrap_bio(to_server, from_server, server_side=True)]
-    visitor, unfinished = sides[0], list(sides)
-    while unfinished:
-        for side in list(unfinished):
-            try:
-                side.do_handshake()
-                unfinished.remove(side)
-            except ssl.SSLWantReadError:
-                pass
-            to_server.write(from_client.read())
-            to_client.write(from_server.read())
+    visitor = client.wrap_bio(to_client, from_client)
+    sides = visitor, server.wrap_bio(to_server, from_server, server_side=True)
+    shake_hands(*sides, (from_client, to_server), (from_server, to_client))
     return visitor
 
 
