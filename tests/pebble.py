@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from rig import need
 
-from tunnel_server.adapters.acme.options import DnsChallenge
+from tunnel_server.domain.ports import DnsChallenge
 
 START = 20.0  # seconds until both programs listen
 EAB_KID = "kid-1"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tunnel_server.app.setting_types import duration, size, whole
+from tunnel_server.domain.setting_types import duration, size, whole
 
 PORT = whole(0, 65535)
 PORT_LIMITS = "0 to 65535; 0 lets the system choose"

@@ -10,7 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from tunnel_server.app.setting_fields import PORT, PORT_LIMITS, About, buffer, count, seconds, setting
-from tunnel_server.app.setting_types import (
+from tunnel_server.app.tls_settings import TlsSettings, contradictions
+from tunnel_server.domain.ciphers import EVERY
+from tunnel_server.domain.errors import InvalidBaseUrl, InvalidSetting
+from tunnel_server.domain.naming import BaseUrl
+from tunnel_server.domain.setting_types import (
     Network,
     boolean,
     choice,
@@ -20,10 +24,6 @@ from tunnel_server.app.setting_types import (
     size,
     text,
 )
-from tunnel_server.app.tls_settings import TlsSettings, contradictions
-from tunnel_server.domain.ciphers import EVERY
-from tunnel_server.domain.errors import InvalidBaseUrl, InvalidSetting
-from tunnel_server.domain.naming import BaseUrl
 
 PREFIX = "TUNNEL_SERVER_"
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from tunnel_server.app.setting_fields import PORT, PORT_LIMITS, count, seconds, setting
-from tunnel_server.app.setting_types import (
+from tunnel_server.domain.setting_types import (
     Network,
     boolean,
     host_names,

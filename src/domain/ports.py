@@ -122,3 +122,15 @@ class TunnelEvents(Protocol):
     @abstractmethod
     def tunnel_closed(self, tunnel: Tunnel) -> None:
         """A tunnel answers no more."""
+
+
+class DnsChallenge(Protocol):
+    """Publishes TXT records (RFC 8555 §8.4). Several values may stand under one name at once."""
+
+    @abstractmethod
+    async def publish(self, name: str, value: str) -> None:
+        """Publish ``value`` under ``name`` and return once all the zone's servers answer with it. May raise."""
+
+    @abstractmethod
+    async def remove(self, name: str, value: str) -> None:
+        """Take ``value`` back, also if publishing it failed half way. May raise."""

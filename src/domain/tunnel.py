@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -24,20 +25,24 @@ class Client:
     """The owner of one SSH connection, known only after its signature was verified.
 
     ``user`` is the SSH user name, the client's environment id: free text. ``address`` is the
-    peer's IP address as text.
+    peer's IP address as text. ``public_key`` is in SSH wire format (RFC 4253 §6.6). ``attributes`` are what
+    policies noted of the client when they accepted it.
     """
 
     id: ClientId
     thumbprint: Thumbprint
     user: str
     address: str
+    public_key: bytes = field(default=b"", repr=False)
+    attributes: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tunnel:
-    """A published name. Compared by identity: a successor on the same label is another tunnel.
+    """What is published under one name or several. Compared by identity: a successor is another tunnel.
 
-    ``opened_at`` is seconds since the epoch.
+    ``label`` is its first name: a label under the base host or, with a dot in it, a whole host name. ``names`` are
+    all. ``opened_at`` is seconds since the epoch.
     """
 
     label: str
@@ -45,3 +50,9 @@ class Tunnel:
     client: Client
     transport: Transport
     opened_at: float
+    other_names: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name it answers to, the first one first."""
+        return (self.label, *self.other_names)

@@ -21,9 +21,10 @@ from tunnel_server.domain.issuance import DAY, Issuance, renewal_time
 from tunnel_server.domain.signable import MAX_NAME, unsignable
 
 if TYPE_CHECKING:
-    from tunnel_server.adapters.acme.options import CertificateSink, DnsChallenge
+    from tunnel_server.adapters.acme.options import CertificateSink
     from tunnel_server.adapters.acme.pair import Pair
     from tunnel_server.domain.metrics import AcmeMetrics
+    from tunnel_server.domain.ports import DnsChallenge
 
 LEAVE_WITHIN = 1.5  # seconds to take back a TXT record
 REFUSALS_EVERY = 10.0  # seconds between two log lines on what is not ordered

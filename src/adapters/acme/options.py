@@ -33,18 +33,6 @@ class CertificateSink(Protocol):
         """Serve what came from ``source`` no more. Safe to repeat."""
 
 
-class DnsChallenge(Protocol):
-    """Publishes TXT records (RFC 8555 §8.4). Several values may stand under one name at once."""
-
-    @abstractmethod
-    async def publish(self, name: str, value: str) -> None:
-        """Publish ``value`` under ``name`` and return once all the zone's servers answer with it. May raise."""
-
-    @abstractmethod
-    async def remove(self, name: str, value: str) -> None:
-        """Take ``value`` back, also if publishing it failed half way. May raise."""
-
-
 @dataclass(frozen=True, slots=True)
 class AcmeOptions:
     """How to get certificates. Times are seconds. Setting it up agrees to the CA's terms of service.

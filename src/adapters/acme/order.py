@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from tunnel_server.adapters.acme.options import DNS, AcmeOptions, DnsChallenge
+from tunnel_server.adapters.acme.options import DNS, AcmeOptions
 from tunnel_server.adapters.acme.worker import Lifeline, Worker
 from tunnel_server.domain.errors import OrderFailed
+from tunnel_server.domain.ports import DnsChallenge
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

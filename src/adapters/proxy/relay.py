@@ -20,6 +20,7 @@ from tunnel_server.domain.arrival import HTTPS
 from tunnel_server.domain.ports import TunnelEvents
 from tunnel_server.domain.routing import Surface, ToControl
 from tunnel_server.domain.share import Share, one_visitor
+from tunnel_server.domain.tunnel import Access
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -215,7 +216,7 @@ class Relay(TunnelEvents):
             return answers.gone_tunnel(host) if label in self._gone else answers.unknown_tunnel(host)
         if tunnel.request.https_only and scheme != HTTPS:
             return self._to_https(f"{label}.", path)
-        decision = decide(tunnel)
+        decision = decide((), private=tunnel.request.access is Access.PRIVATE)
         if isinstance(decision, Refuse):
             if prefix:  # a private tunnel is not served by path, where all apps share one origin
                 return answers.moved(self._base.tunnel_url(label).rstrip("/") + path.decode("ascii"))
