@@ -117,13 +117,13 @@ class Route:
 
 
 @hookspec
-def register_settings() -> Sequence[Setting]:
+def register_settings() -> Sequence[Setting]:  # type: ignore[empty-body]
     """Declare settings. Called when settings are read: also by ``tunnel-server config``, so it must do nothing else.
 
     Combines: the settings of all plugins; each has its own namespace.
     Fails: the server does not start.
 
-    .. versionadded:: 0.2
+    .. versionadded:: 0.1
     """
 
 
@@ -137,12 +137,12 @@ def configure(settings: Mapping[str, Any]) -> None:
     Combines: each plugin gets its own.
     Fails: the server does not start.
 
-    .. versionadded:: 0.2
+    .. versionadded:: 0.1
     """
 
 
 @hookspec
-def register_commands() -> Sequence[Command]:
+def register_commands() -> Sequence[Command]:  # type: ignore[empty-body]
     """Add words that clients may execute over SSH.
 
     A command that raises, returns no text or takes longer than ``hook_timeout`` fails for its caller alone.
@@ -150,29 +150,29 @@ def register_commands() -> Sequence[Command]:
     Combines: all of them.
     Fails: the server does not start; nor does it if a word is taken.
 
-    .. versionadded:: 0.2
+    .. versionadded:: 0.1
     """
 
 
 @hookspec
-def register_routes() -> Sequence[Route]:
+def register_routes() -> Sequence[Route]:  # type: ignore[empty-body]
     """Add addresses to the server's own hosts. A handler that raises answers 500.
 
     Combines: all of them.
     Fails: the server does not start; nor does it if an address is taken.
 
-    .. versionadded:: 0.2
+    .. versionadded:: 0.1
     """
 
 
 @hookspec
-def register_metrics() -> Sequence[Any]:
+def register_metrics() -> Sequence[Any]:  # type: ignore[empty-body]
     """Add collectors of ``prometheus_client``, made with ``registry=None``, to the metrics.
 
     Combines: all of them. One that raises when it is read is left out of that reading.
     Fails: the server does not start; nor does it if a name is taken.
 
-    .. versionadded:: 0.2
+    .. versionadded:: 0.1
     """
 
 
@@ -183,7 +183,7 @@ def dns_challenge() -> DnsChallenge | None:
     Combines: the first that is not ``None`` is used.
     Fails: the server does not start.
 
-    .. versionadded:: 0.2
+    .. versionadded:: 0.1
     """
 
 
@@ -194,7 +194,7 @@ def startup(server: Server) -> Awaitable[None] | None:
     Combines: one after the other.
     Fails: the server does not start; nor does it if one takes longer than 30 s.
 
-    .. versionadded:: 0.2
+    .. versionadded:: 0.1
     """
 
 
@@ -205,7 +205,7 @@ def shutdown() -> Awaitable[None] | None:
     Combines: one after the other, in the reverse order of the start.
     Fails: it is logged and counted; so it is if one takes longer than 5 s.
 
-    .. versionadded:: 0.2
+    .. versionadded:: 0.1
     """
 
 
@@ -225,7 +225,7 @@ def authenticate_client(
     earliest ``expires_at`` counts.
     Fails: the client is rejected; so it is after ``hook_timeout``.
 
-    .. versionadded:: 0.2
+    .. versionadded:: 0.1
     """
 
 
@@ -233,7 +233,7 @@ def authenticate_client(
 def name_tunnel(
     client: Client, request: ForwardRequest
 ) -> str | Sequence[str] | Reject | Awaitable[str | Sequence[str] | Reject | None] | None:
-    """Name a tunnel. Async; runs at every forward request, and for ``hello`` and ``tunnel-url`` never.
+    """Name a tunnel. Async; runs at every forward request, and when a client asks for ``tunnel-url``.
 
     A name without a dot is a label under the base host, one with dots a whole host name, ``*.`` in front of it any
     label there. Several may be given; the first is the one that clients are told.
@@ -242,7 +242,7 @@ def name_tunnel(
     Names that are malformed, reserved, under the base host with dots, or held by another tunnel refuse the forward.
     Fails: the forward is refused; so it is after ``hook_timeout``.
 
-    .. versionadded:: 0.2
+    .. versionadded:: 0.1
     """
 
 
@@ -258,7 +258,7 @@ def authorize_tunnel(
     Combines: any Reject wins; ``None`` and Accept let it pass. Each plugin sees the request as those before changed it.
     Fails: the forward is refused; so it is after ``hook_timeout``.
 
-    .. versionadded:: 0.2
+    .. versionadded:: 0.1
     """
 
 
@@ -269,7 +269,7 @@ def tunnel_opened(tunnel: Tunnel) -> Awaitable[None] | None:
     Combines: all are told.
     Fails: it is logged and counted. At most 10,000 events wait for one plugin; further ones are dropped and counted.
 
-    .. versionadded:: 0.2
+    .. versionadded:: 0.1
     """
 
 
@@ -280,7 +280,7 @@ def tunnel_closed(tunnel: Tunnel) -> Awaitable[None] | None:
     Combines: all are told.
     Fails: it is logged and counted.
 
-    .. versionadded:: 0.2
+    .. versionadded:: 0.1
     """
 
 
@@ -297,7 +297,7 @@ def guard_tunnel(tunnel: Tunnel) -> RequestPolicy | None:
     Combines: all policies of a tunnel are asked; see :func:`authorize_request`.
     Fails: every request to the tunnel is refused with 503.
 
-    .. versionadded:: 0.2
+    .. versionadded:: 0.1
     """
 
 
@@ -311,7 +311,7 @@ def authorize_request(tunnel: Tunnel, request: Request) -> Answer | Awaitable[An
     Allow.
     Fails: the request is refused with 503; so it is after ``hook_timeout``.
 
-    .. versionadded:: 0.2
+    .. versionadded:: 0.1
     """
 
 
@@ -322,7 +322,7 @@ def transform_request_headers(tunnel: Tunnel, request: Request, headers: Headers
     Combines: one after the other, each sees what those before changed.
     Fails: the request is refused with 502.
 
-    .. versionadded:: 0.2
+    .. versionadded:: 0.1
     """
 
 
@@ -333,7 +333,7 @@ def transform_response_headers(tunnel: Tunnel, status: int, headers: Headers) ->
     Combines: one after the other, each sees what those before changed.
     Fails: the visitor gets 502 instead of the answer.
 
-    .. versionadded:: 0.2
+    .. versionadded:: 0.1
     """
 
 
@@ -344,7 +344,7 @@ def request_finished(request: FinishedRequest) -> Awaitable[None] | None:
     Combines: all are told.
     Fails: it is logged and counted. At most 10,000 events wait for one plugin; further ones are dropped and counted.
 
-    .. versionadded:: 0.2
+    .. versionadded:: 0.1
     """
 
 
@@ -358,5 +358,5 @@ def prove_domain(host: str) -> bool | Awaitable[bool | None] | None:
     Combines: any ``False`` forbids the order; ``None`` is no opinion.
     Fails: no certificate is ordered now; so it is after ``hook_timeout``.
 
-    .. versionadded:: 0.2
+    .. versionadded:: 0.1
     """

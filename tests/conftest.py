@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from rig import Rig
 
+from tunnel_server.adapters.plugins.hooks import Hooks
 from tunnel_server.app.settings import Settings
 
 
@@ -23,7 +24,7 @@ def make_rig(tmp_path: Path, lean_ssh: bool) -> Callable[..., object]:
     """Return a context manager that runs a server; keyword arguments are its settings."""
 
     @asynccontextmanager
-    async def make(**settings: object) -> AsyncIterator[Rig]:
+    async def make(plugins: Hooks | None = None, **settings: object) -> AsyncIterator[Rig]:
         values = {
             "base_url": "http://tunnels.test:3000",
             "port": 0,
@@ -36,7 +37,7 @@ def make_rig(tmp_path: Path, lean_ssh: bool) -> Callable[..., object]:
             "grace_period": 2.0,
             "lean_ssh": lean_ssh,
         }
-        async with Rig(Settings(**(values | settings)), tmp_path) as rig:  # type: ignore[arg-type]
+        async with Rig(Settings(**(values | settings)), tmp_path, plugins) as rig:  # type: ignore[arg-type]
             yield rig
 
     return make

@@ -16,7 +16,10 @@ from typing import Any, Self
 import asyncssh
 import pytest
 
+from tunnel_server.adapters.plugins.hooks import Hooks, Plugin
+from tunnel_server.adapters.plugins.registered import configure, declared_settings
 from tunnel_server.app.container import Container
+from tunnel_server.app.plugins import house
 from tunnel_server.app.serve import start
 from tunnel_server.app.settings import Settings
 
@@ -42,15 +45,23 @@ def need(program: str) -> str:
     return found
 
 
+def with_plugins(**bodies: Any) -> Hooks:
+    """Return the house's plugins and these, by their names, each with the defaults of its settings."""
+    names = [Plugin(name.replace("_", "-"), "1", "test", body) for name, body in bodies.items()]
+    hooks = Hooks([*house().plugins, *names])
+    configure(hooks, {name: {s.name: s.default for s in found} for name, found in declared_settings(hooks).items()})
+    return hooks
+
+
 class Rig:
     """A server started in this process, as ``app/serve`` starts it."""
 
     tls: Any  # where there is a certificate
 
-    def __init__(self, settings: Settings, folder: Path) -> None:
+    def __init__(self, settings: Settings, folder: Path, plugins: Hooks | None = None) -> None:
         self.settings = settings
         self.folder = folder
-        self.container = Container(settings=settings)
+        self.container = Container(settings=settings, **({} if plugins is None else {"hooks": plugins}))
         self._stack = AsyncExitStack()
         self._visits: list[Visit] = []
 

@@ -7,12 +7,15 @@ import os
 import sys
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from tunnel_server.app import settings as known
-from tunnel_server.domain.errors import InvalidSetting, TunnelServerError
+from tunnel_server.domain.errors import InvalidPlugin, InvalidSetting, TunnelServerError
+
+if TYPE_CHECKING:
+    from tunnel_server.app.plugins import Loaded
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -38,6 +41,10 @@ DevTls = Annotated[
 ListenHost = Annotated[str | None, typer.Option("--listen-host", help="Address to serve on; empty for all.")]
 LogFormat = Annotated[str | None, typer.Option("--log-format", help="auto, json or console.")]
 AccessLog = Annotated[bool | None, typer.Option("--access-log/--no-access-log", help="Log every request.")]
+Plugin = Annotated[
+    list[str] | None, typer.Option("--plugin", help="Module to use as a plugin, or module:attribute; repeatable.")
+]
+PluginsDir = Annotated[str | None, typer.Option("--plugins-dir", help="Folder of plugins of one file each.")]
 Debug = Annotated[bool | None, typer.Option("--debug/--no-debug", help="Log more.")]
 
 
@@ -68,6 +75,8 @@ def run(
     listen_host: ListenHost = None,
     log_format: LogFormat = None,
     access_log: AccessLog = None,
+    plugin: Plugin = None,
+    plugins_dir: PluginsDir = None,
     debug: Debug = None,
 ) -> None:
     """Serve until stopped by SIGTERM or Ctrl-C."""
@@ -82,18 +91,17 @@ def run(
         listen_host=listen_host,
         log_format=log_format,
         access_log=access_log,
+        plugin_modules=plugin,
+        plugins_dir=plugins_dir,
         debug=debug,
     )
     # Imported here, so that --help and a wrong setting answer at once.
-    import structlog
-
     from tunnel_server.app import logs, serve
 
     logs.configure(loaded.settings.log_format, loaded.settings.debug)
-    for name in loaded.ignored:
-        structlog.get_logger().warning("setting.ignored", name=name, reason="not supported yet")
     try:
-        status = serve.run(loaded.settings)
+        loaded.start()
+        status = serve.run(loaded.settings, loaded.plugins)
     except TunnelServerError as error:
         _fail(str(error), EXIT_FAILED)
     raise typer.Exit(status)
@@ -111,6 +119,8 @@ def show_config(
     listen_host: ListenHost = None,
     log_format: LogFormat = None,
     access_log: AccessLog = None,
+    plugin: Plugin = None,
+    plugins_dir: PluginsDir = None,
     debug: Debug = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -126,34 +136,89 @@ def show_config(
         listen_host=listen_host,
         log_format=log_format,
         access_log=access_log,
+        plugin_modules=plugin,
+        plugins_dir=plugins_dir,
         debug=debug,
     )
-    rows = {name: (_shown(name, getattr(loaded.settings, name)), loaded.origins[name]) for name in known.names()}
+    rows = {
+        name: (_shown(known.about(name).secret, getattr(loaded.settings, name)), loaded.origins[name])
+        for name in known.names()
+    }
+    for name, (plugin_name, its) in loaded.declared.items():
+        rows[name] = _shown(its.secret, loaded.of_plugins[plugin_name][its.name]), loaded.origins[name]
     if as_json:
         typer.echo(
-            json.dumps({name: {"value": value, "from": origin} for name, (value, origin) in rows.items()}, indent=2)
+            json.dumps(
+                {name: {"value": value, "from": origin} for name, (value, origin) in rows.items()},
+                indent=2,
+                default=str,
+            )
         )
         return
     width = max(len(name) for name in rows)
     for name, (value, origin) in rows.items():
-        typer.echo(f"{name:{width}} = {json.dumps(value, ensure_ascii=False)}  # {origin}")
+        typer.echo(f"{name:{width}} = {json.dumps(value, ensure_ascii=False, default=str)}  # {origin}")
 
 
-def _shown(name: str, value: object) -> object:
-    if known.about(name).secret:
+@app.command("plugins")
+def show_plugins(
+    config: Config = None,
+    plugin: Plugin = None,
+    plugins_dir: PluginsDir = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the plugins with version, source and hooks."""
+    loaded = _load(config, plugin_modules=plugin, plugins_dir=plugins_dir)
+    rows = [
+        {
+            "name": found.name,
+            "version": found.version,
+            "source": found.source,
+            "hooks": list(loaded.plugins.hooks_of(found.name)),
+        }
+        for found in loaded.plugins.plugins
+    ]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        typer.echo(f"{row['name']} {row['version']} ({row['source']}): {', '.join(row['hooks'])}")
+
+
+@app.command("new-plugin")
+def new_plugin(
+    name: Annotated[str, typer.Argument(help="The plugin's name: small letters, digits and hyphens.")],
+    folder: Annotated[Path, typer.Option("--folder", help="Where to make it.")] = Path(),
+) -> None:
+    """Make a new plugin: a package with a hook, a setting and tests that pass."""
+    from tunnel_server.app import scaffold
+
+    try:
+        made = scaffold.create(name, folder)
+    except TunnelServerError as error:
+        _fail(str(error), EXIT_USAGE)
+    typer.echo(f"made {made}; now: cd {made} && pip install -e '.[test]' && pytest")
+
+
+def _shown(secret: bool, value: object) -> object:
+    if secret:
         return HIDDEN if value else ""
     return [str(entry) for entry in value] if isinstance(value, tuple) else value
 
 
-def _load(config: Path | None, **flags: str | bool | None) -> known.Loaded:
+def _load(config: Path | None, **flags: str | bool | list[str] | None) -> Loaded:
+    from tunnel_server.app.plugins import load
+
     given = {name: _flag(value) for name, value in flags.items() if value is not None}
     try:
-        return known.load(given, os.environ, config)
-    except InvalidSetting as error:
+        return load(given, os.environ, config)
+    except (InvalidSetting, InvalidPlugin) as error:
         _fail(str(error), EXIT_USAGE)
 
 
-def _flag(value: str | bool) -> str:
+def _flag(value: str | bool | list[str]) -> str:
+    if isinstance(value, list):
+        return ",".join(value)
     return value if isinstance(value, str) else ("true" if value else "false")
 
 

@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from dependency_injector import containers, providers
 
@@ -16,6 +16,17 @@ from tunnel_server.adapters.acme.options import AcmeOptions
 from tunnel_server.adapters.control.plane import ControlPlane
 from tunnel_server.adapters.metrics.listener import MetricsListener
 from tunnel_server.adapters.metrics.prometheus import PrometheusMetrics
+from tunnel_server.adapters.plugins import registered
+from tunnel_server.adapters.plugins.calls import Calls
+from tunnel_server.adapters.plugins.certificates import may_order
+from tunnel_server.adapters.plugins.clients import PluginClientPolicies
+from tunnel_server.adapters.plugins.events import Events
+from tunnel_server.adapters.plugins.hooks import Hooks
+from tunnel_server.adapters.plugins.requests import PluginRequestRules
+from tunnel_server.adapters.plugins.server import Lives
+from tunnel_server.adapters.plugins.tunnels import PluginTunnelPolicies
+from tunnel_server.adapters.plugins.watch import Watch
+from tunnel_server.adapters.plugins.words import PluginCommands
 from tunnel_server.adapters.proxy.limits import Limits, Secure
 from tunnel_server.adapters.proxy.listener import HttpListener
 from tunnel_server.adapters.proxy.relay import Relay
@@ -25,8 +36,9 @@ from tunnel_server.adapters.tls.doorman import Inner
 from tunnel_server.adapters.tls.listener import TlsLimits, TlsListener
 from tunnel_server.adapters.tls.port import Port, PortOptions
 from tunnel_server.adapters.tls.proxied import Networks, Peer
-from tunnel_server.app.desk import Desk
+from tunnel_server.app.desk import Desk, DeskLimits
 from tunnel_server.app.events import Fanout, Readiness
+from tunnel_server.app.plugins import house
 from tunnel_server.app.settings import Settings
 from tunnel_server.app.welcome import ssh_line
 from tunnel_server.domain.arrival import Arrival
@@ -185,8 +197,14 @@ def _certificates(settings: Settings, base: BaseUrl, metrics: PrometheusMetrics)
 
 
 def _acme(
-    settings: Settings, base: BaseUrl, certificates: Certificates, registry: TunnelRegistry, metrics: PrometheusMetrics
+    settings: Settings,
+    base: BaseUrl,
+    certificates: Certificates,
+    registry: TunnelRegistry,
+    metrics: PrometheusMetrics,
+    plugins: tuple[Hooks, Calls],
 ) -> Acme:
+    hooks, calls = plugins
     options = AcmeOptions(
         directory_url=settings.acme,
         folder=Path(settings.acme_folder) / _CA_FOLDER.sub("_", settings.acme.removeprefix("https://")),
@@ -208,12 +226,31 @@ def _acme(
     suffix = f".{base.hostname}"
 
     def exists(host: str) -> bool:
-        return host.endswith(suffix) and registry.find(host.removesuffix(suffix)) is not None
+        return registry.find(host.removesuffix(suffix) if host.endswith(suffix) else host) is not None
 
-    acme = Acme(options, certificates, exists, metrics)
+    acme = Acme(
+        options,
+        certificates,
+        exists,
+        metrics,
+        dns=registered.dns_challenge(hooks),
+        may_order=may_order(hooks.of("prove_domain"), calls),
+    )
     if settings.acme_on_demand:
         certificates.unknown = acme.wanted
     return acme
+
+
+def _desk_limits(settings: Settings, base: BaseUrl) -> DeskLimits:
+    return DeskLimits(settings.max_tunnels_per_connection, _has_https(settings, base))
+
+
+def _together(*parts: Any) -> tuple[Any, ...]:
+    return parts
+
+
+def _of(hooks: Hooks, hook: str) -> Any:
+    return hooks.of(hook)
 
 
 def _challenge_answer(settings: Settings, acme: Callable[[], Acme]) -> Callable[[str], bytes | None]:
@@ -251,18 +288,38 @@ class Container(containers.DeclarativeContainer):
     readiness = providers.Singleton(Readiness)
     events = providers.Singleton(Fanout)
     registry = providers.Singleton(TunnelRegistry, events)
+
+    hooks = providers.Singleton(house)
+    watch = providers.Singleton(Watch, metrics)
+    calls = providers.Singleton(Calls, metrics, watch, settings.provided.hook_timeout)
+    plugin_events = providers.Singleton(Events, calls, hooks)
+    client_policies = providers.Singleton(
+        PluginClientPolicies, calls, providers.Callable(_of, hooks, "authenticate_client")
+    )
+    tunnel_policies = providers.Singleton(
+        PluginTunnelPolicies,
+        calls,
+        providers.Callable(_of, hooks, "name_tunnel"),
+        providers.Callable(_of, hooks, "authorize_tunnel"),
+    )
+    request_rules = providers.Singleton(PluginRequestRules, calls, hooks, plugin_events)
+    commands = providers.Singleton(PluginCommands, calls, providers.Callable(registered.commands, hooks))
+
     desk = providers.Singleton(
         Desk,
         registry,
-        settings.provided.max_tunnels_per_connection,
+        tunnel_policies,
+        base,
+        providers.Callable(_desk_limits, settings, base),
         providers.Object(time.time),
-        has_https=providers.Callable(_has_https, settings, base),
     )
     router = providers.Singleton(Router, base)
     dev_certificate = providers.Singleton(_dev_certificate, settings, base)
     certificates = providers.Singleton(_certificates, settings, base, metrics)
     dev_tunnels = providers.Singleton(_dev_tunnels, settings, base, certificates)
-    acme = providers.Singleton(_acme, settings, base, certificates, registry, metrics)
+    acme = providers.Singleton(
+        _acme, settings, base, certificates, registry, metrics, providers.Callable(_together, hooks, calls)
+    )
     control = providers.Singleton(
         ControlPlane,
         base=base,
@@ -270,6 +327,7 @@ class Container(containers.DeclarativeContainer):
         ssh_hint=providers.Callable(ssh_line, base, settings.provided.ssh_port),
         hsts=settings.provided.hsts,
         challenge_answer=providers.Callable(_challenge_answer, settings, acme.provider),
+        routes=providers.Callable(registered.routes, hooks, calls),
     )
     relay = providers.Singleton(
         Relay,
@@ -280,6 +338,7 @@ class Container(containers.DeclarativeContainer):
         metrics=metrics,
         control=control.provided.protocol,
         secure=providers.Callable(_secure, settings, base),
+        rules=request_rules,
         challenged=providers.Callable(_challenged, settings, acme.provider),
         access_log=settings.provided.access_log,
     )
@@ -289,12 +348,14 @@ class Container(containers.DeclarativeContainer):
     ssh = providers.Singleton(
         SshListener,
         desk=desk,
+        policies=providers.Callable(_together, client_policies, commands),
         metrics=metrics,
         base=base,
         limits=providers.Callable(_ssh_limits, settings),
         port=ssh_port,
         host_key=providers.Callable(_host_key, settings.provided.ssh_host_key_path, settings.provided.ssh_host_key),
     )
+    lives = providers.Singleton(Lives, hooks, calls, watch, base, registry, ssh)
     http = providers.Singleton(
         HttpListener,
         relay=relay,
@@ -312,6 +373,7 @@ class Container(containers.DeclarativeContainer):
         ssh_names=providers.Callable(_ssh_names, settings, base),
         challenge=providers.Callable(_challenge_context, settings, acme.provider),
     )
+    add_collectors = providers.Callable(registered.add_collectors, hooks, calls, metrics.provided.add_collector)
     metrics_listener = providers.Singleton(
         MetricsListener,
         metrics=metrics,

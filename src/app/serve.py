@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from tunnel_server.adapters.metrics.listener import MetricsListener
+    from tunnel_server.adapters.plugins.hooks import Hooks
     from tunnel_server.adapters.proxy.listener import HttpListener
     from tunnel_server.adapters.ssh.listener import SshListener
     from tunnel_server.adapters.tls.listener import TlsListener
@@ -34,7 +35,7 @@ SHUTDOWN_NOTICE = "the server is stopping; requests under way may finish"
 log = structlog.get_logger()
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings, plugins: Hooks) -> int:
     """Serve until told to stop by SIGTERM or SIGINT; a second one ends the process at once.
 
     Returns the exit status: 0 after an orderly stop.
@@ -42,15 +43,16 @@ def run(settings: Settings) -> int:
     Raises:
         ListenerFailed: a port is taken or may not be used.
         InvalidHostKey: there is no host key to be had.
+        InvalidPlugin: a plugin does not start.
     """
     _raise_file_limit()
     # Libraries that speak TLS to others would write their secrets there; ours goes by the setting tls_key_log.
     os.environ.pop("SSLKEYLOGFILE", None)
-    return _runner()(_main(settings))
+    return _runner()(_main(settings, plugins))
 
 
-async def _main(settings: Settings) -> int:
-    container = Container(settings=settings)
+async def _main(settings: Settings, plugins: Hooks) -> int:
+    container = Container(settings=settings, hooks=plugins)
     stop = asyncio.Event()
     with _signals(stop):
         await serve(container, settings, stop)
@@ -102,14 +104,20 @@ async def start(container: Container, settings: Settings, stack: contextlib.Asyn
     Raises:
         ListenerFailed: a port could not be had; what had started is left to ``stack``.
         InvalidCertificate: a certificate that is set cannot be used.
+        InvalidPlugin: a plugin does not start, or wants what another has.
     """
     enter, events = stack.enter_async_context, container.events()
     events.add(container.metrics())
     events.add(container.relay())
+    events.add(container.plugin_events())
     if settings.dev_tls:
         events.add(container.dev_tunnels())
     # Metrics first, and so last to go: a stop that hangs can be watched.
     metrics = await enter(container.metrics_listener())
+    container.add_collectors()
+    # Plugins before what they have a say in, and so after it on the way out.
+    await enter(container.lives())
+    await enter(container.plugin_events())
     await enter(container.control())
     # SSH before HTTP, and so after it on the way out: requests in flight need their tunnels.
     await enter(container.ssh_port())

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from tunnel_server.domain.plugin_setting import Setting
 from tunnel_server.domain.setting_types import duration, size, whole
 
 PORT = whole(0, 65535)
@@ -36,6 +37,11 @@ def setting(
 ) -> Any:
     """Declare a setting: ``read`` makes its value of text, or raises ValueError saying what is wrong."""
     return field(default=default, metadata={"about": About(read, help, example, env, limits, secret)})
+
+
+def as_about(declared: Setting) -> About:
+    """Return what is known of a setting that a plugin declares."""
+    return About(declared.read, declared.help, declared.example, declared.env, declared.limits, declared.secret)
 
 
 def seconds(default: float, help: str, low: float = 0.1, high: float = 86400.0) -> Any:

@@ -9,11 +9,12 @@ from dataclasses import Field, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from tunnel_server.app.setting_fields import PORT, PORT_LIMITS, About, buffer, count, seconds, setting
+from tunnel_server.app.setting_fields import PORT, PORT_LIMITS, About, as_about, buffer, count, seconds, setting
 from tunnel_server.app.tls_settings import TlsSettings, contradictions
 from tunnel_server.domain.ciphers import EVERY
 from tunnel_server.domain.errors import InvalidBaseUrl, InvalidSetting
 from tunnel_server.domain.naming import BaseUrl
+from tunnel_server.domain.plugin_setting import Setting
 from tunnel_server.domain.setting_types import (
     Network,
     boolean,
@@ -23,17 +24,12 @@ from tunnel_server.domain.setting_types import (
     several,
     size,
     text,
+    words,
 )
 
 PREFIX = "TUNNEL_SERVER_"
 
-# Names of the reference server for parts that this one does not have yet: they may be set, and do nothing.
-NOT_YET = (
-    "COOKIE_SECRETS",
-    "SAAS_PUBLIC_KEY",
-    "SAAS_JWT_ISSUER",
-    "SAAS_BASE_URL",
-)
+Declared = tuple[str, Setting]  # a plugin's name, and what it declares
 
 
 def _base_url(value: str) -> str:
@@ -138,16 +134,28 @@ class Settings(TlsSettings):
     )
     ssh_proxy_protocol: tuple[Network, ...] = setting((), networks, "the same for the SSH port", "10.0.0.0/8")
 
+    plugins: tuple[str, ...] = setting(
+        (),
+        words,
+        "the plugins to use, the house's own among them; none: every one that is found",
+        "accept-any-key, private-tunnels, quotas",
+    )
+    plugin_modules: tuple[str, ...] = setting(
+        (), words, "modules to use as plugins, or attributes of them", "my_policy, my_package.policies:Strict"
+    )
+    plugins_dir: str = setting("", text, "folder of plugins of one file each", "/etc/tunnel/plugins")
+    hook_timeout: float = seconds(5, "time a plugin may take to answer", 0.1, 60)
+
     grace_period: float = seconds(15, "time that requests under way have to finish at a stop", 0, 3600)
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The settings, where each came from, and the variables that were set for nothing."""
+    """The settings, those of each plugin, and where each came from."""
 
     settings: Settings
     origins: dict[str, str]
-    ignored: tuple[str, ...]
+    of_plugins: dict[str, dict[str, Any]]
 
 
 def about(name: str) -> About:
@@ -161,34 +169,41 @@ def names() -> list[str]:
     return list(_FIELDS)
 
 
-def load(flags: Mapping[str, str], environ: Mapping[str, str], file: Path | None) -> Loaded:
+def where_plugins_are(flags: Mapping[str, str], environ: Mapping[str, str], file: Path | None) -> dict[str, Any]:
+    """Return the settings that say which plugins there are, before it is known what those declare.
+
+    Raises:
+        InvalidSetting: one of them is wrong, or the file cannot be read.
+    """
+    sources = _Sources(flags, environ, file, {})
+    found = {name: sources.value(name, about(name)) for name in ("plugins", "plugin_modules", "plugins_dir")}
+    sources.complain(only=tuple(found))
+    return {name: _FIELDS[name].default if value is None else value for name, value in found.items()}
+
+
+def load(
+    flags: Mapping[str, str],
+    environ: Mapping[str, str],
+    file: Path | None,
+    declared: Mapping[str, Declared] | None = None,
+) -> Loaded:
     """Read all settings; a flag goes before the environment, that before the file.
 
-    ``flags`` holds the text of those given, by setting name.
+    ``flags`` holds the text of those given, by setting name; ``declared`` what plugins declare, by its whole name.
 
     Raises:
         InvalidSetting: with a line for each setting that is unknown or wrong.
     """
-    wrong: list[str] = []
-    sources = [
-        {name: (value, f"flag --{name.replace('_', '-')}") for name, value in flags.items()},
-        _from_environment(environ, wrong),
-        _from_file(file, wrong),
-    ]
-    values: dict[str, Any] = {}
-    origins: dict[str, str] = {}
-    for name in _FIELDS:
-        origins[name] = "default"
-        for source in sources:
-            if name in source:
-                raw, origins[name] = source[name]
-                try:
-                    values[name] = about(name).read(raw)
-                except ValueError as error:
-                    wrong.append(_complaint(name, origins[name], raw, str(error)))
-                break
-    if wrong:
-        raise InvalidSetting("\n".join(wrong))
+    more = declared or {}
+    sources = _Sources(flags, environ, file, more)
+    values = {name: value for name in _FIELDS if (value := sources.value(name, about(name))) is not None}
+    of_plugins: dict[str, dict[str, Any]] = {}
+    for name, (plugin, its) in more.items():
+        value = sources.value(name, as_about(its))
+        if value is None and its.required:
+            sources.wrong.append(f"{name}: is needed by the plugin {plugin}: {its.help}")
+        of_plugins.setdefault(plugin, {})[its.name] = its.default if value is None else value
+    sources.complain()
     if not values.get("base_url"):
         values["base_url"] = _default_base_url(values)
     settings = Settings(**values)
@@ -196,7 +211,48 @@ def load(flags: Mapping[str, str], environ: Mapping[str, str], file: Path | None
         settings, BaseUrl.parse(settings.base_url), trusts_proxies=bool(settings.trusted_proxies)
     ):
         raise InvalidSetting("\n".join(contradicting))
-    return Loaded(settings, origins, tuple(_ignored(environ)))
+    return Loaded(settings, sources.origins, of_plugins)
+
+
+class _Sources:
+    """Where settings may come from, the first before the next; what is wrong with them is collected."""
+
+    def __init__(
+        self,
+        flags: Mapping[str, str],
+        environ: Mapping[str, str],
+        file: Path | None,
+        declared: Mapping[str, Declared],
+    ) -> None:
+        self.wrong: list[str] = []
+        self.origins: dict[str, str] = {}
+        plain = {name: about(name).env for name in _FIELDS} | {name: its.env for name, (_, its) in declared.items()}
+        self._sources = [
+            {name: (value, f"flag --{name.replace('_', '-')}") for name, value in flags.items()},
+            _from_environment(environ, plain, self.wrong),
+            _from_file(file, plain, self.wrong),
+        ]
+
+    def value(self, name: str, its: About) -> Any:
+        """Return the value of one setting; ``None`` if it is nowhere, or wrong."""
+        self.origins[name] = "default"
+        for source in self._sources:
+            if name in source:
+                raw, self.origins[name] = source[name]
+                try:
+                    return its.read(raw)
+                except ValueError as error:
+                    self.wrong.append(_complaint(name, its, self.origins[name], raw, str(error)))
+                except Exception as error:  # a plugin's reader may raise anything
+                    self.wrong.append(_complaint(name, its, self.origins[name], raw, f"cannot be read: {error!r}"))
+                return None
+        return None
+
+    def complain(self, only: tuple[str, ...] = ()) -> None:
+        """Raise if something is wrong; with ``only`` that of some settings, as long as not all are known."""
+        wrong = [line for line in self.wrong if not only or line.partition(":")[0] in only]
+        if wrong:
+            raise InvalidSetting("\n".join(wrong))
 
 
 _FIELDS: dict[str, Field[Any]] = {entry.name: entry for entry in fields(Settings)}
@@ -209,27 +265,27 @@ def _default_base_url(values: Mapping[str, Any]) -> str:
     return f"{scheme}://localhost:{number}" if number else f"{scheme}://localhost"
 
 
-def _complaint(name: str, origin: str, raw: str, problem: str) -> str:
-    shown = "the value" if about(name).secret else repr(raw if len(raw) <= 80 else raw[:80] + "…")
-    limits = f" ({about(name).limits})" if about(name).limits else ""
-    return f"{name}: {shown} ({origin}) {problem}{limits}; for example: {about(name).example}"
+def _complaint(name: str, its: About, origin: str, raw: str, problem: str) -> str:
+    shown = "the value" if its.secret else repr(raw if len(raw) <= 80 else raw[:80] + "…")
+    limits = f" ({its.limits})" if its.limits else ""
+    example = f"; for example: {its.example}" if its.example else ""
+    return f"{name}: {shown} ({origin}) {problem}{limits}{example}"
 
 
-def _from_environment(environ: Mapping[str, str], wrong: list[str]) -> _Source:
-    known = {f"{PREFIX}{name.upper()}": name for name in _FIELDS}
+def _from_environment(environ: Mapping[str, str], names: Mapping[str, str | None], wrong: list[str]) -> _Source:
+    """Read what is set there; ``names`` are those of all settings, each with its name at the reference server."""
+    known = {f"{PREFIX}{name.upper()}": name for name in names}
     source: _Source = {}
-    for name in _FIELDS:
-        plain = about(name).env
+    for name, plain in names.items():
         # An empty variable is one that is not set: compose files pass them on so.
         if plain is not None:
             known[PREFIX + plain] = name
             if environ.get(plain):
                 source[name] = (environ[plain], f"environment {plain}")
-    allowed = set(known) | {PREFIX + name for name in NOT_YET}
     for variable in sorted(key for key in environ if key.startswith(PREFIX)):
-        if variable not in allowed:
-            wrong.append(f"{variable} (environment) is no setting{_suggestion(variable, list(allowed))}")
-        elif environ[variable] and variable in known:
+        if variable not in known:
+            wrong.append(f"{variable} (environment) is no setting{_suggestion(variable, list(known))}")
+        elif environ[variable]:
             name = known[variable]
             if name in source and source[name][0] != environ[variable]:
                 other = source[name][1].removeprefix("environment ")
@@ -238,7 +294,7 @@ def _from_environment(environ: Mapping[str, str], wrong: list[str]) -> _Source:
     return source
 
 
-def _from_file(file: Path | None, wrong: list[str]) -> _Source:
+def _from_file(file: Path | None, names: Mapping[str, str | None], wrong: list[str]) -> _Source:
     if file is None:
         return {}
     try:
@@ -249,13 +305,13 @@ def _from_file(file: Path | None, wrong: list[str]) -> _Source:
         raise InvalidSetting(f"the settings file {file} is not TOML: {error}; for example: port = 3000") from None
     source: _Source = {}
     for key, value in found.items():
-        if key not in _FIELDS:
-            wrong.append(f"{key} (file {file}) is no setting{_suggestion(key, list(_FIELDS))}")
+        if key not in names:
+            wrong.append(f"{key} (file {file}) is no setting{_suggestion(key, list(names))}")
             continue
         try:
             source[key] = (_as_text(value), f"file {file}")
         except ValueError as error:
-            wrong.append(_complaint(key, f"file {file}", str(value), str(error)))
+            wrong.append(f"{key}: the value (file {file}) {error}")
     return source
 
 
@@ -275,8 +331,4 @@ def _as_text(value: object) -> str:
 
 def _suggestion(name: str, allowed: list[str]) -> str:
     close = difflib.get_close_matches(name, allowed, 1)
-    return f"; did you mean {close[0]}?" if close else "; tunnel-server config lists them all"
-
-
-def _ignored(environ: Mapping[str, str]) -> list[str]:
-    return [v for name in NOT_YET for v in (name, PREFIX + name) if environ.get(v)]
+    return f"; did you mean {close[0]}?" if close else "; is its plugin missing? tunnel-server config lists them all"

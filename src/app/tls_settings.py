@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tunnel_server.domain.naming import BaseUrl
 
 CERT_FILE, KEY_FILE = "./tls/cert.pem", "./tls/key.pem"
-CHALLENGES = ("http-01", "tls-alpn-01")
+CHALLENGES = ("http-01", "tls-alpn-01", "dns-01")
 WELL_KNOWN_CAS = {
     "letsencrypt": "https://acme-v02.api.letsencrypt.org/directory",
     "letsencrypt-staging": "https://acme-staging-v02.api.letsencrypt.org/directory",
@@ -115,7 +115,7 @@ class TlsSettings:
         (), host_names, "hosts to hold a certificate for, one each", "tunnels.example.com"
     )
     acme_on_demand: bool = setting(
-        False, boolean, "get a certificate for a tunnel when a visitor asks for it; needs acme_labels", "true"
+        False, boolean, "get a certificate for a whole host name of a tunnel when a visitor asks for it", "true"
     )
     acme_labels: bool = setting(
         False,
@@ -193,10 +193,10 @@ def _of_acme(settings: TlsSettings) -> Iterator[str]:
         return
     if not settings.acme_hosts and not settings.acme_on_demand:
         yield "acme: for which hosts? set acme_hosts, or acme_on_demand = true"
-    if settings.acme_on_demand != settings.acme_labels:
-        yield "acme_on_demand, acme_labels: the only hosts of tunnels are labels under the base host; set both or none"
+    if settings.acme_labels and not settings.acme_on_demand:
+        yield "acme_labels: certificates for labels are got on demand only: set acme_on_demand, too"
     for host in settings.acme_hosts:
-        if reason := unsignable(host, settings.acme_private_ca):
+        if reason := unsignable(host, settings.acme_private_ca, "dns-01" in settings.acme_challenges):
             yield f"acme_hosts: no CA would sign a certificate for {host!r}: {reason}"
     if settings.acme_ca_file and not Path(settings.acme_ca_file).is_file():
         yield f"acme_ca_file: there is no file {settings.acme_ca_file!r}"

@@ -127,3 +127,21 @@ class ListenerFailed(TunnelServerError):
     """A port could not be listened on."""
 
     code: ClassVar[str] = "listener.failed"
+
+
+class InvalidPlugin(TunnelServerError):
+    """A plugin cannot be loaded or started; the text names it, and the hook if it is about one."""
+
+    code: ClassVar[str] = "plugin.invalid"
+
+
+class ForwardRejected(TunnelServerError):
+    """A policy refuses the tunnel; the text is meant for its client."""
+
+    code: ClassVar[str] = "forward.rejected"
+
+
+class InvalidName(TunnelServerError):
+    """A name that a plugin gave a tunnel is malformed or not to be had."""
+
+    code: ClassVar[str] = "tunnel.invalid-name"

@@ -36,6 +36,8 @@ _MATTERS = HOP_BY_HOP | VISITOR_FIELDS | NOT_REMOVABLE
 # Trailer fields that would change how a message is read or who sent it, had they come in its head (RFC 9110 §6.5.1).
 NOT_IN_TRAILERS = _MATTERS | {b"trailer", b"set-cookie", b"expect"}
 
+OUR_COOKIES = b"preevy-"  # how the names of the server's own cookies begin
+
 Field = tuple[bytes, bytes]
 
 
@@ -105,6 +107,49 @@ def confined_cookie(value: bytes, path: bytes) -> bytes:
         a.strip() for a in attributes if a.strip().partition(b"=")[0].strip().lower() not in (b"path", b"domain", b"")
     ]
     return b"; ".join([first.strip(), *kept, b"Path=" + path])
+
+
+def without_our_cookies(lines: list[bytes]) -> list[bytes]:
+    """Return the fields, each a whole line, without the server's own cookies: an app could be a visitor with them."""
+    passed = []
+    for line in lines:
+        name, _, value = line.partition(b":")
+        if name.lower() == b"cookie" and OUR_COOKIES in value:
+            kept = [pair for pair in value.split(b";") if not pair.strip(b" \t\r\n").startswith(OUR_COOKIES)]
+            if not kept:
+                continue
+            line = b"%b: %b\r\n" % (name, b";".join(kept).strip(b" \t\r\n"))
+        passed.append(line)
+    return passed
+
+
+def apps_cookies(lines: list[bytes], base: bytes) -> list[bytes]:
+    """Return an answer's fields, each a whole line, with its cookies as an app may set them.
+
+    One for the ``base`` host or a parent of it, which all tunnels would get, becomes one for the app's host only
+    (RFC 6265 §4.1.2.3); one of the server's own names is left out.
+    """
+    passed = []
+    for line in lines:
+        name, _, value = line.partition(b":")
+        if name.lower() == b"set-cookie":
+            if value.strip(b" \t\r\n").startswith(OUR_COOKIES):
+                continue
+            if b"domain" in value.lower():
+                line = b"%b: %b\r\n" % (name, _host_only(value.strip(b" \t\r\n"), base))
+        passed.append(line)
+    return passed
+
+
+def _host_only(value: bytes, base: bytes) -> bytes:
+    first, *attributes = value.split(b";")
+    return b";".join([first, *(attribute for attribute in attributes if not _is_for_all(attribute, base))])
+
+
+def _is_for_all(attribute: bytes, base: bytes) -> bool:
+    key, _, domain = attribute.partition(b"=")
+    domain = domain.strip(b" \t").lower().removeprefix(b".").removesuffix(b".")
+    return key.strip(b" \t").lower() == b"domain" and (not domain or (b"." + base).endswith(b"." + domain))
 
 
 def _port(host: bytes, scheme: bytes) -> bytes:

@@ -60,7 +60,17 @@ class AcmeMetrics(Protocol):
         """So many hosts wait for their first order since visitors asked for them."""
 
 
-class Metrics(TunnelEvents, HandshakeMetrics, CertificateMetrics, AcmeMetrics):
+class PluginMetrics(Protocol):
+    """Hears of what plugins do wrong; quick, and never raises."""
+
+    @abstractmethod
+    def plugin_failed(self, plugin: str, hook: str, kind: str) -> None:
+        """A plugin's hook ``raised``, met its ``timeout``, returned ``nonsense``, was ``slow``, or its event was
+        ``dropped``. It may be told from another thread.
+        """
+
+
+class Metrics(TunnelEvents, HandshakeMetrics, CertificateMetrics, AcmeMetrics, PluginMetrics):
     """Counts; every method is quick and never raises. Durations are seconds."""
 
     @abstractmethod

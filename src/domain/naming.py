@@ -9,14 +9,20 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, Self
 
-from tunnel_server.domain.errors import InvalidBaseUrl, InvalidTunnelName
+from tunnel_server.domain.errors import InvalidBaseUrl, InvalidName, InvalidTunnelName
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from tunnel_server.domain.identity import ClientId
 
+RESERVED = frozenset({"auth", "api", "proxy"})  # labels of the server's own
 MAX_LABEL = 63  # octets in one DNS label, RFC 1035 §2.3.4
 _DIGEST = 4  # characters of a digest in a label
 _UNCLEAN = re.compile(r"[^A-Za-z0-9_-]")
+
+MAX_HOST = 253  # octets in a host name, RFC 1035 §2.3.4
+_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<host>\[[^\]]*\]|[^/:?#@]*)(?::(?P<port>[^/?#]*))?/?")
@@ -46,6 +52,33 @@ def host_label(name: str, client: ClientId) -> str:
 
 def _clean(text: str) -> str:
     return _UNCLEAN.sub("-", text).lower()
+
+
+def checked_names(names: Iterable[str], base: BaseUrl) -> tuple[str, ...]:
+    """Return the names that were given to a tunnel, in lower case and each once.
+
+    Raises:
+        InvalidName: one is no label, nor a whole host name, is reserved, or is at or above the base host's own names.
+    """
+    return tuple(dict.fromkeys(_checked_name(name.lower().removesuffix("."), base.hostname) for name in names))
+
+
+def _checked_name(name: str, base: str) -> str:
+    if "." not in name:
+        if _LABEL.fullmatch(name) is None:
+            raise InvalidName(f"{name[:80]!r} is no label of a host name")
+        if name in RESERVED:
+            raise InvalidName(f"the name {name!r} is the server's own")
+        return name
+    if len(name) > MAX_HOST or not all(map(_LABEL.fullmatch, name.removeprefix("*.").split("."))):
+        raise InvalidName(f"{name[:80]!r} is no host name")
+    if "." not in name.removeprefix("*."):
+        raise InvalidName(f"{name!r} takes all of a top-level domain")
+    if name.rpartition(".")[2].isdigit():  # RFC 1123 §2.1, and what looks like an IPv4 address
+        raise InvalidName(f"{name!r} is no host name")
+    if name == base or f".{name}".endswith(f".{base}") or name == "*." + base.partition(".")[2]:
+        raise InvalidName(f"{name!r} is under the server's own host, where names have no dots")
+    return name
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +123,12 @@ class BaseUrl:
         return f"{self.scheme}://{self.authority}/"
 
     def tunnel_url(self, label: str) -> str:
-        """Return the URL of the tunnel with ``label``, ending in ``/``."""
-        return f"{self.scheme}://{self._authority(f'{label}.{self.hostname}')}/"
+        """Return the URL of the tunnel with ``label``, ending in ``/``; one with a dot is a whole host name."""
+        return f"{self.scheme}://{self._authority(self.tunnel_host(label))}/"
+
+    def tunnel_host(self, label: str) -> str:
+        """Return the host of the tunnel with ``label``."""
+        return label if "." in label else f"{label}.{self.hostname}"
 
     def https_authority(self, port: int) -> str:
         """Return the host, and ``port`` if it is not HTTPS's own."""

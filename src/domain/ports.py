@@ -104,6 +104,14 @@ class TunnelDesk(Protocol):
         """
 
     @abstractmethod
+    async def url(self, name: str, client: Client) -> str:
+        """Return the URL that ``client`` would get for ``name``; one leading ``/`` is no part of it.
+
+        Raises:
+            TunnelServerError: why it would get none.
+        """
+
+    @abstractmethod
     def close(self, tunnel: Tunnel) -> None:
         """End ``tunnel``. Safe to repeat."""
 

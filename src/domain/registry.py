@@ -21,29 +21,45 @@ class TunnelRegistry:
 
     def __init__(self, events: TunnelEvents) -> None:
         self._events = events
-        self._by_label: dict[str, Tunnel] = {}
+        self._by_name: dict[str, Tunnel] = {}
+        self._all: dict[Tunnel, None] = {}
+        self.has_hosts = False  # whether any tunnel ever had a whole host name
         self._by_transport: dict[Transport, dict[Tunnel, None]] = {}
         self._by_profile: dict[Thumbprint, dict[Tunnel, None]] = {}
 
     def __len__(self) -> int:
-        return len(self._by_label)
+        return len(self._all)
 
-    def open(self, request: ForwardRequest, client: Client, transport: Transport, now: float) -> Tunnel:
+    def open(
+        self,
+        request: ForwardRequest,
+        client: Client,
+        transport: Transport,
+        now: float,
+        names: tuple[str, ...] = (),
+    ) -> Tunnel:
         """Publish ``request``; ``now`` is seconds since the epoch.
+
+        ``names`` are those it gets, which :func:`~tunnel_server.domain.naming.checked_names` has seen; none for its
+        usual label.
 
         Raises:
             InvalidTunnelName: the name is empty.
-            DuplicateForward: ``transport`` holds the label already.
-            LabelTaken: another connection holds it.
+            DuplicateForward: ``transport`` holds a name already.
+            LabelTaken: another connection holds one.
         """
-        label = host_label(request.name, client.id)
-        holder = self._by_label.get(label)
-        if holder is not None:
-            if holder.transport is transport:
+        label, *others = names or (host_label(request.name, client.id),)
+        for name in (label, *others):
+            holder = self._by_name.get(name)
+            if holder is not None and holder.transport is transport:
                 raise DuplicateForward(f"this connection already publishes {holder.request.text!r} on that name")
-            raise LabelTaken(holder)
-        tunnel = Tunnel(label, request, client, transport, now)
-        self._by_label[label] = tunnel
+            if holder is not None:
+                raise LabelTaken(holder)
+        tunnel = Tunnel(label, request, client, transport, now, tuple(others))
+        for name in tunnel.names:
+            self._by_name[name] = tunnel
+            self.has_hosts = self.has_hosts or "." in name
+        self._all[tunnel] = None
         self._by_transport.setdefault(transport, {})[tunnel] = None
         self._by_profile.setdefault(client.thumbprint, {})[tunnel] = None
         self._events.tunnel_opened(tunnel)
@@ -51,16 +67,25 @@ class TunnelRegistry:
 
     def close(self, tunnel: Tunnel) -> None:
         """Drop ``tunnel``; dropping one that is gone, or was replaced, does nothing."""
-        if self._by_label.get(tunnel.label) is not tunnel:
+        if tunnel not in self._all:
             return
-        del self._by_label[tunnel.label]
+        del self._all[tunnel]
+        for name in tunnel.names:
+            del self._by_name[name]
         _drop(self._by_transport, tunnel.transport, tunnel)
         _drop(self._by_profile, tunnel.client.thumbprint, tunnel)
         self._events.tunnel_closed(tunnel)
 
-    def find(self, label: str) -> Tunnel | None:
-        """Return the tunnel that answers on ``label``."""
-        return self._by_label.get(label)
+    def find(self, name: str) -> Tunnel | None:
+        """Return the tunnel that answers on a label or whole host name, as it was given or by a wildcard."""
+        tunnel = self._by_name.get(name)
+        if tunnel is None and "." in name:
+            return self._by_name.get("*." + name.partition(".")[2])
+        return tunnel
+
+    def all(self) -> list[Tunnel]:
+        """Return every live tunnel in the order they were opened."""
+        return list(self._all)
 
     def held_by(self, transport: Transport) -> list[Tunnel]:
         """Return the tunnels of one connection in the order they were opened."""

@@ -6,10 +6,9 @@ import json
 from typing import TYPE_CHECKING
 
 from tunnel_server.domain.errors import UnknownCommand
-from tunnel_server.domain.naming import host_label
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from tunnel_server.domain.identity import ClientId
     from tunnel_server.domain.naming import BaseUrl
@@ -31,26 +30,22 @@ def hello(client: ClientId, tunnels: Iterable[Tunnel], base: BaseUrl) -> str:
     )
 
 
-def tunnel_urls(names: Iterable[str], client: ClientId, base: BaseUrl) -> str:
-    """Return the compact JSON that ``tunnel-url NAME…`` prints: each name as given, and its URL.
-
-    Like in a forward request one leading ``/`` is no part of the name; anything else is, ``#`` too.
-
-    Raises:
-        InvalidTunnelName: one of the names is empty.
-    """
-    return _compact({name: base.tunnel_url(host_label(name.removeprefix("/"), client)) for name in names})
+def tunnel_urls(urls: Mapping[str, str]) -> str:
+    """Return the compact JSON that ``tunnel-url NAME…`` prints: each name as given, and its URL."""
+    return _compact(urls)
 
 
-def words(command: str) -> list[str]:
-    """Split an exec command into words; the first is one the server knows.
+def words(command: str, others: Iterable[str] = ()) -> list[str]:
+    """Split an exec command into words; the first is one the server knows, or one of ``others``.
 
     Raises:
         UnknownCommand: it is not.
     """
     split = command.split()
-    if not split or split[0] not in (HELLO, TUNNEL_URL) or (split[0] == HELLO and len(split) > 1):
-        raise UnknownCommand(f"unknown command {command[:80]!r}; this server knows: hello, tunnel-url NAME...")
+    known = (HELLO, TUNNEL_URL, *others)
+    if not split or split[0] not in known or (split[0] == HELLO and len(split) > 1):
+        more = "".join(f", {word}" for word in others)
+        raise UnknownCommand(f"unknown command {command[:80]!r}; this server knows: hello, tunnel-url NAME...{more}")
     return split
 
 

@@ -34,6 +34,11 @@ def lines(value: str) -> str:
     return value
 
 
+def words(value: str) -> tuple[str, ...]:
+    """Words, separated by commas or spaces, each once."""
+    return tuple(dict.fromkeys(text(value).replace(",", " ").split()))
+
+
 def host_names(value: str) -> tuple[str, ...]:
     """Host names in lower case, separated by commas or spaces; the first label may be ``*``."""
     found = tuple(dict.fromkeys(name.lower().removesuffix(".") for name in value.replace(",", " ").split()))

@@ -51,7 +51,7 @@ async def test_a_visitor_that_takes_all_it_can_on_one_tunnel_leaves_channels_on_
         async with rig.client() as client:
             for name in ("/one", "/two"):
                 await client.forward_remote_path_to_port(name, "127.0.0.1", service.port)
-            one, two = [f"{tunnel.label}.tunnels.test" for tunnel in rig.registry._by_label.values()]
+            one, two = [f"{tunnel.label}.tunnels.test" for tunnel in rig.registry.all()]
             await hang(rig, one, 10)
             await hang(rig, two, 10)
             await until(lambda: service.connections == 4)

@@ -290,11 +290,13 @@ async def test_an_app_served_by_path_keeps_its_cookies_to_itself(rig: Rig) -> No
     assert answer.field("set-cookie") == f"a=b; Path=/proxy/{label}/"
 
 
-async def test_a_private_tunnel_refuses_every_visitor(rig: Rig) -> None:
+async def test_a_private_tunnel_sends_strangers_to_the_login(rig: Rig) -> None:
     async with Service(answering(plain(b"secret"))) as service, rig.tunnel(service.port, "/web#access=private") as _:
-        label = next(iter(rig.registry._by_label))
+        label = rig.registry.all()[0].label
 
-        assert (await rig.get(f"{label}.tunnels.test")).status == 403
+        answer = await rig.get(f"{label}.tunnels.test")
+        assert answer.status == 307
+        assert (answer.field("location") or "").startswith("http://auth.tunnels.test:3000/login?env=")
         by_path = await rig.get("tunnels.test", f"/proxy/{label}/a?b")
         assert (by_path.status, by_path.field("location")) == (307, f"http://{label}.tunnels.test:3000/a?b")
         assert service.connections == 0

@@ -324,7 +324,7 @@ async def openssh_tunnel(rig: Rig, port: int) -> AsyncIterator[str]:
     )
     try:
         await until(lambda: len(rig.registry) == 1)
-        yield f"{next(iter(rig.registry._by_label))}.tunnels.test"
+        yield f"{rig.registry.all()[0].label}.tunnels.test"
     finally:
         client.kill()
         await client.wait()

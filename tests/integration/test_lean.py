@@ -111,7 +111,7 @@ async def test_streams_both_ways_arrive_as_they_were_sent(rig: Rig, which: str) 
         try:
             await until(lambda: len(rig.registry) == 1)
             visit = await rig.connect()
-            host = f"{next(iter(rig.registry._by_label))}.tunnels.test"
+            host = f"{rig.registry.all()[0].label}.tunnels.test"
             await visit.send("PUT", "/", f"Host: {host}", f"Content-Length: {size}")
             sent = hashlib.sha256()
             for _ in range(size // MIB):

@@ -96,7 +96,7 @@ def test_a_body_goes_there_and_back_intact_on_every_loop_with_every_cipher(
             try:
                 await until(lambda: len(rig.registry) == 1)
                 connection = await logged_in(rig)
-                intact = await send_and_get_back(rig, f"{next(iter(rig.registry._by_label))}.tunnels.test")
+                intact = await send_and_get_back(rig, f"{rig.registry.all()[0].label}.tunnels.test")
                 kind = isinstance(connection._recv_encryption, PacketCipher)
             finally:
                 client.kill()
@@ -187,7 +187,7 @@ def test_the_tls_port_takes_visitors_and_ssh_on_every_loop(
             client = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.DEVNULL)
             try:
                 await until(lambda: len(rig.registry) == 1)
-                host = f"{next(iter(rig.registry._by_label))}.tunnels.test"
+                host = f"{rig.registry.all()[0].label}.tunnels.test"
                 async with asyncio.TaskGroup() as group:
                     visits = [
                         group.create_task(send_and_get_back(rig, host, pair.client_context("http/1.1")))

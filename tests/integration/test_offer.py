@@ -265,7 +265,7 @@ async def test_a_client_that_changes_keys_after_each_mebibyte_loses_nothing(rig:
         options = ("-N", "-c", which, "-o", "RekeyLimit=1M", "-R", f"/web:localhost:{service.port}")
         async with running(*rig.openssh(options=options)):
             await until(lambda: len(rig.registry) == 1)
-            label = next(iter(rig.registry._by_label))
+            label = rig.registry.all()[0].label
             connection = await logged_in(rig)
             keys = connection._recv_encryption
 
@@ -279,7 +279,7 @@ async def test_keys_that_the_server_changes_lose_nothing(rig: Rig, which: str, m
         options = ("-N", "-c", which, "-R", f"/web:localhost:{service.port}")
         async with running(*rig.openssh(options=options)):
             await until(lambda: len(rig.registry) == 1)
-            label = next(iter(rig.registry._by_label))
+            label = rig.registry.all()[0].label
             connection = await logged_in(rig)
             keys = connection._send_encryption
 

@@ -246,7 +246,7 @@ async def test_uploads_to_a_client_that_reads_nothing_are_held_at_the_visitors(r
         client = await asyncio.create_subprocess_exec(*command, stdin=DEVNULL)
         try:
             await until(lambda: len(rig.registry) == 1)
-            (label,) = rig.registry._by_label
+            label = rig.registry.all()[0].label
             visits = [await rig.connect() for _ in range(8)]
             for visit in visits:
                 await visit.send("POST", "/", f"Host: {label}.tunnels.test", "Content-Length: 10000000000")

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -27,9 +27,14 @@ if TYPE_CHECKING:
     from tunnel_server.domain.ports import DnsChallenge
 
 LEAVE_WITHIN = 1.5  # seconds to take back a TXT record
+ASK_AGAIN = 60.0  # seconds until plugins are asked once more about a host that they forbade
 REFUSALS_EVERY = 10.0  # seconds between two log lines on what is not ordered
 
 log = structlog.get_logger()
+
+
+async def _everything(host: str) -> bool:
+    return True
 
 
 class Acme:
@@ -37,6 +42,8 @@ class Acme:
 
     Enter it after ``certificates`` and before the listeners: what is kept on disk is installed then. Leaving takes
     no longer than two seconds, whatever the ACME server does.
+
+    ``exists`` tells of a host whether visitors find anything there, ``may_order`` whether it may have a certificate.
 
     Raises:
         InvalidSetting: a wildcard is to be held and there is no ``dns``; on entering: the folder cannot be used.
@@ -49,6 +56,7 @@ class Acme:
         exists: Callable[[str], bool],
         metrics: AcmeMetrics,
         dns: DnsChallenge | None = None,
+        may_order: Callable[[str], Awaitable[bool]] = _everything,
         clock: Callable[[], float] = time.time,
     ) -> None:
         for host in options.hosts:
@@ -57,6 +65,7 @@ class Acme:
         self._options = options
         self._certificates = certificates
         self._exists = exists
+        self._may_order = may_order
         self._metrics = metrics
         self._kinds = tuple(kind for kind in options.challenges if kind != DNS or dns is not None)
         if not self._kinds:
@@ -162,6 +171,11 @@ class Acme:
         fixed = host in self._options.hosts
         if not fixed and not self._known(host):
             await self._let_go(host)
+            return
+        if not fixed and not await self._may_order(host):
+            self._metrics.acme_order("refused")
+            self._refusals.add(host, "a plugin forbids it")
+            self._issuance.skip(host, self._clock() + ASK_AGAIN)
             return
         try:
             pair = await self._orders.get(host, self._choice(host, fixed))

@@ -6,26 +6,30 @@ import asyncio
 import html
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import structlog
 from aiohttp import web
 
+from tunnel_server.domain.errors import InvalidPlugin
 from tunnel_server.domain.negotiation import Answer, preferred
+from tunnel_server.domain.routing import Router, Surface, ToControl
+from tunnel_server.hookspecs import Route
 
 if TYPE_CHECKING:
     from tunnel_server.domain.naming import BaseUrl
 
-HEADERS = {
+ALWAYS = {"Connection": "close", "Server": "tunnel-server", "X-Content-Type-Options": "nosniff"}
+UNLESS_SET = {
     "Cache-Control": "no-store",
-    "Connection": "close",
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
-    "Server": "tunnel-server",
     "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
 }
+
+_HOSTS = {Surface.ROOT: "", Surface.AUTH: "auth", Surface.API: "api"}
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 log = structlog.get_logger()
 
@@ -35,7 +39,10 @@ class ControlPlane:
 
     ``ready`` tells whether new requests are welcome, ``ssh_hint`` is the command shown to a visitor, ``hsts`` the
     value of Strict-Transport-Security for answers over TLS, empty for none. ``challenge_answer`` gives what a CA has
-    to find at a path of its challenges, or ``None`` (RFC 8555 §8.3).
+    to find at a path of its challenges, or ``None`` (RFC 8555 §8.3). ``routes`` are those of plugins, by whose names.
+
+    Raises:
+        InvalidPlugin: on entering, when a plugin's address is taken or malformed.
     """
 
     def __init__(
@@ -45,20 +52,20 @@ class ControlPlane:
         ssh_hint: str,
         hsts: str = "",
         challenge_answer: Callable[[str], bytes | None] | None = None,
+        routes: Sequence[tuple[str, Route]] = (),
     ) -> None:
         self._base = base
         self._ready = ready
         self._hint = ssh_hint
         self._hsts = hsts
         self._challenge_answer = challenge_answer
+        self._others = routes
+        self._router = Router(base)
         self._runner: web.AppRunner | None = None
 
     async def __aenter__(self) -> Self:
         app = web.Application(middlewares=[_tidy])
-        app.router.add_get("/", self._root)
-        app.router.add_get("/healthz", _healthz)
-        app.router.add_get("/readyz", self._readyz)
-        app.router.add_get("/.well-known/acme-challenge/{token}", self._challenge)
+        self._add_routes(app)
         app.on_response_prepare.append(self._last_answer)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, logger=_quiet())
         await self._runner.setup()
@@ -70,6 +77,39 @@ class ControlPlane:
         assert self._runner is not None
         await self._runner.cleanup()
 
+    def _add_routes(self, app: web.Application) -> None:
+        every = ("", "auth", "api")
+        own = [
+            Route("GET", "/", self._root, every),
+            Route("GET", "/healthz", _healthz, every),
+            Route("GET", "/readyz", self._readyz, every),
+            Route("GET", "/.well-known/acme-challenge/{token}", self._challenge, every),
+        ]
+        table: dict[tuple[str, str], dict[str, tuple[str, Handler]]] = {}
+        for plugin, route in [*(("", route) for route in own), *self._others]:
+            by_host = table.setdefault((route.method.upper(), route.path), {})
+            for host in route.hosts:
+                if host in by_host:
+                    whose = by_host[host][0] or "the server"
+                    raise InvalidPlugin(f"plugin {plugin}: {route.method} {route.path} on {host!r} is {whose}'s")
+                by_host[host] = plugin, route.handler
+        for (method, path), by_host in table.items():
+            try:
+                app.router.add_route(method, path, self._by_host(by_host))
+            except (ValueError, RuntimeError) as error:
+                plugin = next(iter(by_host.values()))[0]
+                raise InvalidPlugin(f"plugin {plugin}: {method} {path} cannot be served: {error}") from None
+
+    def _by_host(self, handlers: dict[str, tuple[str, Handler]]) -> Handler:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            route = self._router.route(request.host, "/")
+            found = handlers.get(_HOSTS[route.surface]) if isinstance(route, ToControl) else None
+            if found is None:
+                raise web.HTTPNotFound
+            return await found[1](request)
+
+        return handle
+
     def protocol(self) -> asyncio.Protocol:
         """Return a protocol that takes over a connection at a message boundary, answers once and closes it."""
         assert self._runner is not None and self._runner.server is not None
@@ -78,7 +118,9 @@ class ControlPlane:
     async def _last_answer(self, request: web.Request, response: web.StreamResponse) -> None:
         # The next request on this connection may be for a tunnel, so the connection ends here.
         response.force_close()
-        response.headers.update(HEADERS)
+        response.headers.update(ALWAYS)
+        for name, value in UNLESS_SET.items():
+            response.headers.setdefault(name, value)
         if self._hsts and request.secure:
             response.headers["Strict-Transport-Security"] = self._hsts
 

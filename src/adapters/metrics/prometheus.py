@@ -96,6 +96,12 @@ class PrometheusMetrics(Metrics, Collector):
         self._orders = Counter(
             "tunnel_server_acme_orders", "Orders of certificates.", ["outcome"], registry=self._registry
         )
+        self._plugin_failures = Counter(
+            "tunnel_server_plugin_failures",
+            "What plugins did wrong.",
+            ["plugin", "hook", "kind"],
+            registry=self._registry,
+        )
         build = Gauge("tunnel_server_build_info", "Always 1.", ["version", "python"], registry=self._registry)
         build.labels(version=_own_version(), python=platform.python_version()).set(1)
         self._registry.register(self)
@@ -178,6 +184,17 @@ class PrometheusMetrics(Metrics, Collector):
 
     def acme_waiting(self, hosts: int) -> None:
         self._waiting_hosts.set(hosts)
+
+    def plugin_failed(self, plugin: str, hook: str, kind: str) -> None:
+        self._plugin_failures.labels(plugin, hook, kind).inc()
+
+    def add_collector(self, collector: Collector) -> None:
+        """Show what a plugin counts, too.
+
+        Raises:
+            ValueError: one of its names is taken.
+        """
+        self._registry.register(collector)
 
     def collect(self) -> Iterator[Metric]:
         """Give what is counted here to the registry."""

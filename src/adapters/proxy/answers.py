@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import html
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 
+from tunnel_server.domain.access import Challenge, Login, Refuse
 from tunnel_server.domain.metrics import Outcome
 from tunnel_server.domain.negotiation import Answer, preferred
 
@@ -96,6 +97,28 @@ def moved(location: str, *, for_good: bool = False) -> Problem:
     """Another address serves this; 307 and, for good, 308 keep the method."""
     status = 308 if for_good else 307
     return Problem(status, Outcome.REFUSED, f"See {location}", "Moved", location, (("Location", location),))
+
+
+def by_policy(answer: Refuse | Challenge | Login) -> Problem:
+    """What the tunnel's policies answer instead of its service."""
+    match answer:
+        case Refuse(status, reason, headers):
+            return replace(refused(status, reason), headers=headers)
+        case Challenge(challenge, reason):
+            return replace(refused(401, reason), headers=(("WWW-Authenticate", challenge),))
+        case Login(location, cookies):
+            return replace(moved(location), headers=(("Location", location), *(("Set-Cookie", c) for c in cookies)))
+
+
+def plugin_failed() -> Problem:
+    """A plugin that changes requests did not."""
+    return Problem(
+        502,
+        Outcome.REFUSED,
+        "The server could not pass the request on",
+        "The server could not pass the request on",
+        "A plugin of this server failed. Its operator finds the reason in the log.",
+    )
 
 
 def misdirected(host: str) -> Problem:

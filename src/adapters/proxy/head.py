@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from functools import lru_cache
 
-from tunnel_server.domain.forwarding import HOP_BY_HOP, NOT_REMOVABLE, VISITOR_FIELDS, Field, is_disguised
+from tunnel_server.domain.forwarding import HOP_BY_HOP, NOT_REMOVABLE, OUR_COOKIES, VISITOR_FIELDS, Field, is_disguised
 
 END = b"\r\n\r\n"
 CHUNKED = -1  # as a length: the body comes in chunks
@@ -48,7 +48,7 @@ class RequestHead:
 
     A line is a whole field as it was checked, CR LF included. ``length`` is the body's in bytes, 0 for
     none, or :data:`CHUNKED`. ``told`` are the :data:`~tunnel_server.domain.forwarding.VISITOR_FIELDS` it
-    came with, names in lower case.
+    came with, names in lower case. ``has_our_cookies`` tells that its cookies may be some that no service may see.
     """
 
     method: bytes
@@ -62,6 +62,7 @@ class RequestHead:
     upgrade: bytes
     takes_trailers: bool
     accept: bytes
+    has_our_cookies: bool = False
 
     @property
     def replayable(self) -> bool:
@@ -79,6 +80,7 @@ class ResponseHead:
     length: int
     keep_alive: bool
     upgrade: bytes
+    sets_cookies: bool = False
 
 
 class _Field(Enum):
@@ -89,16 +91,19 @@ class _Field(Enum):
     TOLD = auto()
     ACCEPT = b"accept"
     CONNECTION = b"connection"
+    COOKIE = b"cookie"
     EXPECT = b"expect"
     HOST = b"host"
     LENGTH = b"content-length"
+    SET_COOKIE = b"set-cookie"
     TE = b"te"
     TRANSFER_ENCODING = b"transfer-encoding"
     UPGRADE = b"upgrade"
 
 
 # By name of their own in the functions below: to look a member up in its class takes longer than to compare it.
-_PASSED, _DROPPED, _TOLD, _ACCEPT, _CONNECTION, _EXPECT, _HOST_FIELD, _LENGTH, _TE, _CODING, _UPGRADE = _Field
+_PASSED, _DROPPED, _TOLD, _ACCEPT, _CONNECTION, _COOKIE, _EXPECT, *_others = _Field
+_HOST_FIELD, _LENGTH, _SET_COOKIE, _TE, _CODING, _UPGRADE = _others
 
 
 def has_bare_line_feed(data: bytes, start: int = 0) -> bool:
@@ -126,6 +131,7 @@ def parse_request(head: bytes, max_fields: int) -> RequestHead:
     takes_trailers = expects = False
     lines: list[bytes] = []
     told: list[Field] = []
+    has_our_cookies = False
     kinds = _REQUEST_KINDS
     for whole, name, value in _fields(head, line.end(), max_fields):
         kind = kinds.get(name) or _kind(name, kinds)
@@ -154,6 +160,10 @@ def parse_request(head: bytes, max_fields: int) -> RequestHead:
                 raise BadMessage("unknown expectation", 417)
         elif kind is _TOLD:
             told.append((name.lower(), value.strip(b" \t")))
+        elif kind is _COOKIE:
+            lines.append(whole)
+            if OUR_COOKIES in value:
+                has_our_cookies = True
     modern = minor == b"1"
     if codings and not modern:
         raise BadMessage("Transfer-Encoding in an HTTP/1.0 request")
@@ -169,7 +179,18 @@ def parse_request(head: bytes, max_fields: int) -> RequestHead:
     length = _length(lengths, codings) if lengths or codings else 0
     keep_alive = _keep_alive(modern, connection)
     return RequestHead(
-        method, path, int(modern), host, lines, told, length, keep_alive, upgrade, takes_trailers, accept
+        method,
+        path,
+        int(modern),
+        host,
+        lines,
+        told,
+        length,
+        keep_alive,
+        upgrade,
+        takes_trailers,
+        accept,
+        has_our_cookies,
     )
 
 
@@ -187,12 +208,16 @@ def parse_response(head: bytes, max_fields: int) -> ResponseHead:
     codings: list[bytes] = []
     connection = _NO_OPTIONS
     upgrade = b""
+    sets_cookies = False
     lines: list[bytes] = []
     kinds = _ANSWER_KINDS
     for whole, name, value in _fields(head, line.end(), max_fields):
         kind = kinds.get(name) or _kind(name, kinds)
         if kind is _PASSED:
             lines.append(whole)
+        elif kind is _SET_COOKIE:
+            lines.append(whole)
+            sets_cookies = True
         elif kind is _LENGTH:
             lengths.append(value.strip(b" \t"))
         elif kind is _CONNECTION:
@@ -207,7 +232,8 @@ def parse_response(head: bytes, max_fields: int) -> ResponseHead:
     if connection:
         lines = _without(lines, connection)
     length = _length(lengths, codings) if lengths or codings else UNTIL_CLOSE
-    return ResponseHead(int(status), reason or b"", lines, length, _keep_alive(modern, connection), upgrade)
+    keep_alive = _keep_alive(modern, connection)
+    return ResponseHead(int(status), reason or b"", lines, length, keep_alive, upgrade, sets_cookies)
 
 
 def parse_trailers(block: bytes, max_fields: int) -> list[Field]:
@@ -224,9 +250,11 @@ _REQUEST_KINDS: dict[bytes, _Field] = (
     dict.fromkeys(HOP_BY_HOP, _DROPPED)
     | dict.fromkeys(VISITOR_FIELDS, _TOLD)
     | _READ_IN_ANSWERS
-    | {field.value: field for field in (_ACCEPT, _EXPECT, _HOST_FIELD, _TE)}
+    | {field.value: field for field in (_ACCEPT, _COOKIE, _EXPECT, _HOST_FIELD, _TE)}
 )
-_ANSWER_KINDS: dict[bytes, _Field] = dict.fromkeys(HOP_BY_HOP, _DROPPED) | _READ_IN_ANSWERS
+_ANSWER_KINDS: dict[bytes, _Field] = (
+    dict.fromkeys(HOP_BY_HOP, _DROPPED) | _READ_IN_ANSWERS | {_SET_COOKIE.value: _SET_COOKIE}
+)
 _MAX_SPELLINGS = 2048  # names remembered as they were spelt; beyond that each is looked at anew
 
 

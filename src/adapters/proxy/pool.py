@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Protocol
 
-from tunnel_server.adapters.proxy.upstream import Upstream
+from tunnel_server.adapters.proxy.upstream import AnswerWithheld, Upstream
 from tunnel_server.domain.errors import ChannelRefused
+from tunnel_server.domain.forwarding import apps_cookies
 from tunnel_server.domain.share import Share
 
 if TYPE_CHECKING:
+    from tunnel_server.adapters.proxy.head import ResponseHead
     from tunnel_server.adapters.proxy.limits import Limits
     from tunnel_server.domain.metrics import Metrics
+    from tunnel_server.domain.rules import Rules
     from tunnel_server.domain.tunnel import Tunnel
 
 # A service that closes idle connections (Node: after 5 s) may do so just as we send. What may not be
@@ -36,6 +40,16 @@ class Waiter(Protocol):
         """Learn that there will be none."""
 
 
+@dataclass(frozen=True, slots=True)
+class House:
+    """What all pools have in common; ``base`` is the base host."""
+
+    limits: Limits
+    base: bytes
+    metrics: Metrics
+    tasks: set[asyncio.Task[None]]
+
+
 class Pool:
     """Hands out the channels of one tunnel, the one last used first, and to each visitor its share of them.
 
@@ -43,14 +57,15 @@ class Pool:
     who wait are served in turn by visitor, so that one who asks for much waits behind itself only.
     """
 
-    def __init__(
-        self, tunnel: Tunnel, limits: Limits, metrics: Metrics, tasks: set[asyncio.Task[None]], client_share: Share
-    ) -> None:
+    def __init__(self, tunnel: Tunnel, rules: Rules | None, house: House, client_share: Share) -> None:
         self.tunnel = tunnel
+        self.rules = rules
         self.client_id = str(tunnel.client.id)
+        limits = house.limits
+        self._base = house.base
         self._limits = limits
-        self._metrics = metrics
-        self._tasks = tasks
+        self._metrics = house.metrics
+        self._tasks = house.tasks
         self._loop = asyncio.get_running_loop()
         self._idle: list[Upstream] = []
         self._share = Share(limits.max_channels)
@@ -59,6 +74,19 @@ class Pool:
         self._queue_share = Share(limits.queue_length)
         self._open = 0
         self._closed = False
+
+    def answering(self, head: ResponseHead) -> None:
+        """Change the head of an answer as the house and the tunnel's rules want it.
+
+        Raises:
+            AnswerWithheld: a rule failed, and what it would have hidden is not shown.
+        """
+        if head.sets_cookies:
+            head.lines = apps_cookies(head.lines, self._base)
+        change = self.rules.on_response if self.rules is not None else None
+        final = head.status >= 200 or head.status == 101
+        if change is not None and final and not change(head.status, head.lines):
+            raise AnswerWithheld("a plugin of this server failed")
 
     @property
     def waiting(self) -> int:

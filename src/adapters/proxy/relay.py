@@ -13,17 +13,17 @@ from weakref import WeakKeyDictionary
 import structlog
 
 from tunnel_server.adapters.proxy import answers
-from tunnel_server.adapters.proxy.pool import Pool
+from tunnel_server.adapters.proxy.pool import House, Pool
 from tunnel_server.adapters.proxy.visitor import Phase
-from tunnel_server.domain.access import Refuse, decide
 from tunnel_server.domain.arrival import HTTPS
 from tunnel_server.domain.ports import TunnelEvents
-from tunnel_server.domain.routing import Surface, ToControl
+from tunnel_server.domain.routing import Surface, ToControl, without_port
 from tunnel_server.domain.share import Share, one_visitor
 from tunnel_server.domain.tunnel import Access
+from tunnel_server.domain.visit import FinishedRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from tunnel_server.adapters.proxy.head import RequestHead
     from tunnel_server.adapters.proxy.limits import Limits, Secure
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from tunnel_server.domain.ports import Transport
     from tunnel_server.domain.registry import TunnelRegistry
     from tunnel_server.domain.routing import Router
+    from tunnel_server.domain.rules import RequestRules
     from tunnel_server.domain.tunnel import Tunnel
 
 SWEEP = 0.5  # seconds between looks at the time limits
@@ -69,11 +70,21 @@ class Connection(Protocol):
 
 
 class Reporter(Protocol):
-    """One whose exchange ended. ``access_line`` is what the access log says of it."""
+    """One whose exchange ended. ``visitor`` is who asked, as :mod:`tunnel_server.domain.share` has it."""
+
+    visitor: str
 
     @property
     def access_line(self) -> dict[str, str]:
         """Return the request's address, method, host and path, as far as they are known."""
+
+    @property
+    def tunnel(self) -> Tunnel | None:
+        """Return the tunnel it was for."""
+
+    @property
+    def endings(self) -> Sequence[Callable[[FinishedRequest], None]]:
+        """Return who wants to hear of this request's end."""
 
 
 def _none_pending(path: str) -> bool:
@@ -98,12 +109,15 @@ class Relay(TunnelEvents):
         metrics: Metrics,
         control: Callable[[], asyncio.Protocol],
         secure: Secure,
+        rules: RequestRules,
         challenged: Callable[[str], bool] = _none_pending,
         access_log: bool = False,
     ) -> None:
         self.limits = limits
         self.secure = secure
         self._challenged = challenged
+        self._rules = rules
+        self._listener = rules.listener()
         self._registry = registry
         self._router = router
         self._base = base
@@ -118,20 +132,23 @@ class Relay(TunnelEvents):
         self._gone: dict[str, None] = {}
         self._labels: dict[bytes, str] = {}  # by the Host fields of tunnels, as they were sent
         self._tasks: set[asyncio.Task[None]] = set()
+        self._house = House(limits, base.hostname.encode("ascii"), metrics, self._tasks)
         self.stopping = False
 
     # tunnels
 
     def tunnel_opened(self, tunnel: Tunnel) -> None:
-        self._gone.pop(tunnel.label, None)
+        for name in tunnel.names:
+            self._gone.pop(name, None)
 
     def tunnel_closed(self, tunnel: Tunnel) -> None:
         pool = self._pools.pop(tunnel, None)
         if pool is not None:
             pool.close()
-        self._gone[tunnel.label] = None
-        if len(self._gone) > REMEMBERED:
-            del self._gone[next(iter(self._gone))]
+        for name in tunnel.names:
+            self._gone[name] = None
+            if len(self._gone) > REMEMBERED:
+                del self._gone[next(iter(self._gone))]
 
     # visitors
 
@@ -196,52 +213,59 @@ class Relay(TunnelEvents):
         path, prefix = request.path, b""
         if path.startswith(CHALLENGES) and self._challenged(path.decode("ascii")):
             return None
-        label = self._labels.get(request.host)
+        label = self._labels.get(request.host) or self._whole_host(request.host)
         if label is None:
             route = self._router.route(request.host.decode("ascii"), path.decode("ascii"))
             if isinstance(route, ToControl):
                 if self.secure.force and scheme != HTTPS and path not in PROBES:
-                    return self._to_https(_OWN_HOSTS[route.surface], path)
+                    return self._to_https(f"{_OWN_HOSTS[route.surface]}{self._base.hostname}", path)
                 return None
             label = route.label
             if route.prefix:
                 path, prefix = route.path.encode("ascii"), route.prefix.encode("ascii") + b"/"
+            elif "." in label:  # under the base host there is nothing so deep, whatever has that name elsewhere
+                return answers.unknown_tunnel(f"{label}.{self._base.hostname}")
             else:
                 self._remember(request.host, label)
+        host = self._base.tunnel_host(label)
         if self.secure.force and scheme != HTTPS:
-            return self._to_https(f"{label}.", path)
+            return self._to_https(host, path)
         tunnel = self._registry.find(label)
         if tunnel is None:
-            host = f"{label}.{self._base.hostname}"
             return answers.gone_tunnel(host) if label in self._gone else answers.unknown_tunnel(host)
         if tunnel.request.https_only and scheme != HTTPS:
-            return self._to_https(f"{label}.", path)
-        decision = decide((), private=tunnel.request.access is Access.PRIVATE)
-        if isinstance(decision, Refuse):
-            if prefix:  # a private tunnel is not served by path, where all apps share one origin
-                return answers.moved(self._base.tunnel_url(label).rstrip("/") + path.decode("ascii"))
-            return answers.refused(decision.status, decision.reason)
+            return self._to_https(host, path)
+        if prefix and tunnel.request.access is Access.PRIVATE:  # by path all apps share one origin
+            return answers.moved(self._base.tunnel_url(label).rstrip("/") + path.decode("ascii"))
         pool = self._pools.get(tunnel)
         if pool is None:
             pool = self._pools[tunnel] = self._new_pool(tunnel)
         return pool, path, prefix
+
+    def _whole_host(self, host: bytes) -> str | None:
+        """Return the name of a tunnel that has, or had, a whole host name, if ``host`` is it."""
+        if not self._registry.has_hosts:
+            return None
+        name = without_port(host.decode("ascii")).lower().removesuffix(".")
+        return name if "." in name and (name in self._gone or self._registry.find(name) is not None) else None
 
     def https_at(self, port: int) -> None:
         """Send visitors to ``port`` for HTTPS, unless the base URL says where."""
         if self._base.scheme != "https":
             self.secure = replace(self.secure, authority=self._base.https_authority(port))
 
-    def _to_https(self, own: str, path: bytes) -> answers.Problem:
-        """Send a visitor to HTTPS, at what is ``own`` under the base host."""
+    def _to_https(self, host: str, path: bytes) -> answers.Problem:
+        """Send a visitor to HTTPS at ``host``."""
         if not self.secure.authority:
             return answers.refused(403, "This tunnel is for HTTPS only, and this server has none.")
-        return answers.moved(f"https://{own}{self.secure.authority}{_target(path)}", for_good=True)
+        port = self.secure.authority.removeprefix(self._base.hostname)
+        return answers.moved(f"https://{host}{port}{_target(path)}", for_good=True)
 
     def _new_pool(self, tunnel: Tunnel) -> Pool:
         share = self._client_shares.get(tunnel.transport)
         if share is None:
             share = self._client_shares[tunnel.transport] = Share(self.limits.max_channels_per_client)
-        return Pool(tunnel, self.limits, self._metrics, self._tasks, share)
+        return Pool(tunnel, self._rules.of(tunnel), self._house, share)
 
     def _remember(self, host: bytes, label: str) -> None:
         """Note that ``host`` is that of a tunnel whatever the path is, which saves the next request the routing."""
@@ -271,6 +295,23 @@ class Relay(TunnelEvents):
         """Count an exchange that ended, however it did."""
         seconds = perf_counter() - started
         self._metrics.request_finished(client_id, status, outcome, seconds, first_byte, bytes_in, bytes_out)
+        endings = visitor.endings
+        if endings or self._listener is not None:
+            line = visitor.access_line
+            ended = FinishedRequest(
+                visitor.tunnel,
+                visitor.visitor,
+                line.get("method", ""),
+                line.get("host", ""),
+                line.get("path", ""),
+                status,
+                str(outcome),
+                seconds,
+                bytes_in,
+                bytes_out,
+            )
+            for tell in endings if self._listener is None else (*endings, self._listener):
+                tell(ended)
         if self._access_log:
             log.info(
                 "request",

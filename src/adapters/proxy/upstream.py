@@ -80,8 +80,19 @@ class Exchange(Protocol):
         """Send what was kept."""
 
 
+class AnswerWithheld(Exception):
+    """An answer is not passed on, and not for a fault of the service."""
+
+
 class Keeper(Protocol):
     """Whose an upstream is when no visitor has it."""
+
+    def answering(self, head: ResponseHead) -> None:
+        """Change the head of an answer, 1xx or final, before its visitor gets it.
+
+        Raises:
+            AnswerWithheld: the visitor must not get it.
+        """
 
     def release(self, upstream: Upstream) -> None:
         """Take it back: both sides ended cleanly."""
@@ -253,6 +264,7 @@ class Upstream(ChannelReceiver):
                     data[start : end + 4] if start or end + 4 < len(data) else data, MAX_ANSWER_FIELDS
                 )
                 start = end + 4
+                self._pool.answering(head)
                 if head.status == 101:
                     if not self._request.upgrade or not head.upgrade or not visitor.request_is_whole:
                         raise BadMessage("it switched protocols unasked")
@@ -276,7 +288,12 @@ class Upstream(ChannelReceiver):
                 self._in = _BODY
                 visitor.answered(head, how)
         except BadMessage as error:
+            self._buffer = data  # something came, so that the request is not to be sent again
             self._fail(f"it does not answer in HTTP ({error.reason})")
+            return
+        except AnswerWithheld as error:
+            self._buffer = data
+            self._fail(str(error))
             return
         if self._in is _BODY:
             self._read_body(data, start)

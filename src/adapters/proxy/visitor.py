@@ -26,6 +26,7 @@ from tunnel_server.adapters.proxy.head import (
     parse_request,
 )
 from tunnel_server.adapters.proxy.introduction import Introduction
+from tunnel_server.adapters.proxy.judgement import Judgement
 from tunnel_server.adapters.proxy.write import (
     BY_CHUNKS,
     BY_CLOSE,
@@ -38,12 +39,18 @@ from tunnel_server.adapters.proxy.write import (
     switching_bytes,
 )
 from tunnel_server.domain.arrival import HTTPS, PLAIN, Arrival
+from tunnel_server.domain.forwarding import without_our_cookies
 from tunnel_server.domain.metrics import Outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from tunnel_server.adapters.proxy.pool import Pool
     from tunnel_server.adapters.proxy.relay import Relay
     from tunnel_server.adapters.proxy.upstream import Upstream
+    from tunnel_server.domain.rules import Rules
+    from tunnel_server.domain.tunnel import Tunnel
+    from tunnel_server.domain.visit import FinishedRequest
 
 MAX_HELD = 64 * 1024  # octets read ahead of what can be passed on, before reading pauses
 WRITE_BUFFER = 256 * 1024  # octets waiting for a slow visitor before its channel is paused
@@ -86,11 +93,13 @@ class Visitor(asyncio.Protocol):
         "_how",
         "_hsts",
         "_introduction",
+        "_judgement",
         "_keep_alive",
         "_limits",
         "_loop",
         "_out",
         "_outcome",
+        "_path",
         "_pool",
         "_raw_ended",
         "_reading_holds",
@@ -114,6 +123,7 @@ class Visitor(asyncio.Protocol):
     visitor: str
     _request: RequestHead
     _body: BodyReader
+    _path: bytes  # what the service is asked for
 
     def __init__(self, relay: Relay, arrival: Arrival = PLAIN) -> None:
         self._relay = relay
@@ -121,6 +131,7 @@ class Visitor(asyncio.Protocol):
         self._hsts = relay.secure.hsts if arrival.scheme == HTTPS else b""
         self._limits = relay.limits
         self._pool: Pool | None = None
+        self._judgement: Judgement | None = None
         self._upstream: Upstream | None = None
         self.corked = False  # what is written waits for `uncork`: head and body in one system call, not two
         self._out: list[bytes] = []
@@ -255,6 +266,8 @@ class Visitor(asyncio.Protocol):
         self._body = body_reader(request.length)
         self._keep_alive = request.keep_alive and not self._relay.stopping
         self._client_id = None
+        self._pool = None
+        self._judgement = None
         self._outcome = ABORTED  # unless it goes better
         introduction = self._introduction
         if not introduction.knows(request.host) and (problem := self._relay.misplaced(request, self._arrival)):
@@ -271,20 +284,44 @@ class Visitor(asyncio.Protocol):
             self._refuse(found)
             return
         self._buffer = data[body_at:]
-        pool, path, self._cookie_path = found
+        pool, self._path, self._cookie_path = found
         if not request.host:  # HTTP/1.0 by path; the service hears HTTP/1.1, which needs one
             request.host = self._relay.host
             request.lines.insert(0, b"Host: %b\r\n" % request.host)
         self._pool = pool
         self._client_id = pool.client_id
-        self._sent = request_bytes(request, path, introduction.fields(request))
         self.visitor = introduction.visitor_of(request)
+        if pool.rules is None:
+            self.allowed()
+        else:
+            self._judge(pool.rules)
+
+    def _judge(self, rules: Rules) -> None:
+        self._judgement = judgement = Judgement(rules, self._request, self._path, self._introduction, self)
+        self.phase = WAITING
+        self.deadline = inf  # policies have limits of their own
+        if judgement.begin(self._loop):
+            self._hold(b"")
+
+    # the judgement calls these, and at once if there is none
+
+    def allowed(self) -> None:
+        """Send the request to the service."""
+        request, pool = self._request, self._pool
+        assert pool is not None
+        if request.has_our_cookies:
+            request.lines = without_our_cookies(request.lines)
+        self._sent = request_bytes(request, self._path, self._introduction.fields(request))
         upstream = pool.take(self.visitor, request.replayable)
         self._fresh_channel = upstream is None
         if upstream is not None:
             self.channel_ready(upstream)
         else:
             self._wait(pool)
+
+    def refuse(self, problem: answers.Problem) -> None:
+        """Answer ``problem`` instead."""
+        self._refuse(problem)
 
     def _wait(self, pool: Pool) -> None:
         self.phase = WAITING
@@ -596,6 +633,8 @@ class Visitor(asyncio.Protocol):
             self._leave_upstream().close()
         if self._pool is not None and self.phase is WAITING:
             self._pool.withdraw(self)
+            if self._judgement is not None:
+                self._judgement.cancel()
         self._report(ANSWERED if self.phase is RAW else ABORTED)
         if self.phase is not GONE:
             self._close()
@@ -648,6 +687,16 @@ class Visitor(asyncio.Protocol):
         if self.phase is HEAD and not self._head_began:
             self._close()
         return self.phase in (WAITING, EXCHANGE) or self._head_began
+
+    @property
+    def tunnel(self) -> Tunnel | None:
+        """The tunnel of the request."""
+        return None if self._pool is None else self._pool.tunnel
+
+    @property
+    def endings(self) -> Sequence[Callable[[FinishedRequest], None]]:
+        """Who wants to hear of the request's end."""
+        return () if self._judgement is None else self._judgement.finished
 
     @property
     def access_line(self) -> dict[str, str]:

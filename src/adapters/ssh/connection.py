@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from time import perf_counter
+from math import isinf
+from time import perf_counter, time
 from typing import TYPE_CHECKING, Any, cast
 
 import asyncssh
 from asyncssh.constants import MSG_IGNORE
-from asyncssh.packet import SSHPacketLogger
+from asyncssh.packet import SSHPacket, SSHPacketLogger
 
+from tunnel_server.adapters.ssh.certificate import checked
 from tunnel_server.adapters.ssh.channel import MIN_PACKET, PACKET, TunnelChannel, UpstreamChannel
 from tunnel_server.adapters.ssh.requests import RequestingConnection
 from tunnel_server.domain.ciphers import AES_GCM, CHACHA20
@@ -26,12 +28,17 @@ from tunnel_server.domain.windows import Windows
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from asyncssh.public_key import SSHOpenSSHCertificate
+
+    from tunnel_server.domain.admission import Certificate
+
 SOCKET_BUFFER = 512 * 1024  # bytes waiting for one client's socket before its writers are paused
 UNREAD_LIMIT = 4 * 1024 * 1024  # bytes waiting for one client's socket before we read nothing more from it
 MAX_UNHANDLED = 1024 * 1024  # bytes received while a packet before them is still being worked on
 TURN = 0.002  # seconds one client's packets may keep the loop before others have their turn
 MAX_CHANNELS = 4096  # of one client, with those it has not closed yet
 CHANNEL_MEMORY = 64 * 1024 * 1024  # bytes all services of one client may send ahead of their visitors
+LOOK_AT_CLOCK = 30.0  # seconds
 AEAD_CIPHERS = frozenset({*AES_GCM, *CHACHA20})
 
 
@@ -44,6 +51,7 @@ class Connection(RequestingConnection, Transport):
     channel_timeout: float = 10.0
     channel_memory: int = CHANNEL_MEMORY
     verified_key: bytes | None = None
+    _shown: tuple[Certificate, bytes] | None = None  # a certificate, and the key inside
     told_peer: tuple[str, int] | None = None  # by a proxy in front
     unsent: int | None = None  # bytes the kernel keeps that it cannot send yet; a small request waits behind them
     writing_paused = False
@@ -68,11 +76,46 @@ class Connection(RequestingConnection, Transport):
         """Keep the options: asyncssh copies them for each client, since a file could name its user; there is none."""
 
     async def validate_public_key(self, username: str, key_data: bytes, msg: bytes, signature: bytes) -> bool:
-        """Note the key whose signature was good, and no other: offering a key proves nothing."""
+        """Ask the policies about the key whose signature was good, and no other: offering a key proves nothing."""
+        self._shown = None
         valid = await super().validate_public_key(username, key_data, msg, signature)
-        if valid and msg:
-            self.verified_key = key_data
-        return valid
+        if not valid or not msg:
+            return valid
+        certificate, key = self._shown or (None, key_data)
+        if not await self._owner_of_forwards.admit(username, key, certificate):
+            return False
+        self.verified_key = key
+        return True
+
+    async def _validate_openssh_certificate(self, username: str, cert: SSHOpenSSHCertificate) -> asyncssh.SSHKey | None:
+        """Check what can be checked without knowing whom to trust, which the policies do."""
+        certificate = checked(cert, self.peer_address)
+        key: asyncssh.SSHKey = cert.key
+        if certificate is None or not self._owner_of_forwards.validate_public_key(username, key):
+            return None
+        self._key_options, self._cert_options = {}, None
+        key.set_touch_required(True)
+        self._shown = certificate, key.public_data
+        return key
+
+    async def _finish_userauth(self, begin_auth: bool, method: bytes, packet: SSHPacket) -> None:
+        """Handle nothing that comes behind an authentication request before that is decided.
+
+        asyncssh starts to decide it here, and would take what follows for sent too early.
+        """
+        await super()._finish_userauth(begin_auth, method, packet)
+        if self._auth is not None and self._auth.task is not None:
+            await asyncio.wait({self._auth.task})
+
+    def leave_at(self, moment: float) -> None:
+        """Hang up at ``moment``, in seconds since the epoch."""
+        if not isinf(moment) and not self.closed:
+            # Looked at again and again: the wall clock may be set, and a timer takes no more than some weeks.
+            left = moment - time()
+            if left <= 0:
+                self.close("what let this client in has expired")
+            else:
+                self._loop.call_later(min(left, LOOK_AT_CLOCK), self.leave_at, moment)
 
     # signs of life
 

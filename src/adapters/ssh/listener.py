@@ -14,14 +14,17 @@ from tunnel_server.adapters.ssh.connection import Connection
 from tunnel_server.adapters.ssh.hostkey import load_host_key
 from tunnel_server.adapters.ssh.lean import LeanConnection, LeanSocket, takes_lean_path
 from tunnel_server.adapters.ssh.lobby import Lobby
-from tunnel_server.adapters.ssh.owner import Owner
+from tunnel_server.adapters.ssh.owner import House, Owner
 from tunnel_server.domain.ciphers import EVERY, EXCHANGES, MACS
+from tunnel_server.domain.printable import printable
 
 if TYPE_CHECKING:
     from tunnel_server.adapters.tls.port import Port
     from tunnel_server.domain.metrics import Metrics
     from tunnel_server.domain.naming import BaseUrl
     from tunnel_server.domain.ports import TunnelDesk
+    from tunnel_server.domain.rules import ClientPolicies, Commands
+    from tunnel_server.domain.tunnel import Client, Tunnel
 
 _C = TypeVar("_C", bound=Connection)
 Peer = tuple[str, int] | None
@@ -64,6 +67,7 @@ class SshListener:
     def __init__(
         self,
         desk: TunnelDesk,
+        policies: tuple[ClientPolicies, Commands],
         metrics: Metrics,
         base: BaseUrl,
         limits: SshLimits,
@@ -71,6 +75,7 @@ class SshListener:
         host_key: tuple[Path, str | None],
     ) -> None:
         self._desk = desk
+        self._house = House(*policies, limits.max_sessions)
         self._metrics = metrics
         self._base = base
         self._limits = limits
@@ -137,6 +142,23 @@ class SshListener:
         for owner in list(self._lobby.owners):
             owner.tell(line)
 
+    def clients(self) -> list[Client]:
+        """Return who is logged in, once for each connection."""
+        return [owner.client for owner in self._lobby.owners if owner.client is not None]
+
+    def disconnect(self, client: Client, reason: str) -> None:
+        """Hang up on a client. Safe to repeat."""
+        for owner in list(self._lobby.owners):
+            if owner.client is client:
+                owner.farewell(printable(reason))
+                owner.connection.close(printable(reason))
+
+    def close_tunnel(self, tunnel: Tunnel, reason: str) -> None:
+        """Close a tunnel. Safe to repeat."""
+        for owner in list(self._lobby.owners):
+            if owner.connection is tunnel.transport:
+                owner.close_tunnel(tunnel, reason)
+
     async def _options(self) -> asyncssh.SSHServerConnectionOptions:
         key = load_host_key(*self._host_key)
         supported = set(asyncssh.kex.get_kex_algs())
@@ -169,4 +191,4 @@ class SshListener:
         return options
 
     def _new_owner(self) -> Owner:
-        return Owner(self._desk, self._metrics, self._base, self._limits.max_sessions, self._lobby)
+        return Owner(self._desk, self._house, self._metrics, self._base, self._lobby)

@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import asyncssh
 import structlog
 
 from tunnel_server.adapters.ssh.session import Session, SessionChannel
+from tunnel_server.domain.admission import Accept, Reject
 from tunnel_server.domain.errors import InvalidPublicKey, TunnelServerError
 from tunnel_server.domain.identity import ClientId, Thumbprint
+from tunnel_server.domain.printable import printable
 from tunnel_server.domain.tunnel import Client, Tunnel
 
 if TYPE_CHECKING:
     from tunnel_server.adapters.ssh.connection import Connection
     from tunnel_server.adapters.ssh.lobby import Lobby
+    from tunnel_server.domain.admission import Certificate
     from tunnel_server.domain.metrics import Metrics
     from tunnel_server.domain.naming import BaseUrl
     from tunnel_server.domain.ports import TunnelDesk
+    from tunnel_server.domain.rules import ClientPolicies, CommandResult, Commands
 
+MAX_REJECTED = 6  # keys of one connection that policies reject, as many as OpenSSH's MaxAuthTries
 MAX_REMEMBERED = 20  # refusals kept for a session that opens later
 TCP_FORWARD_REFUSED = "only named forwards are served: use -R /name:host:port, with a leading slash"
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """The rules that each client meets."""
+
+    clients: ClientPolicies
+    commands: Commands
+    max_sessions: int
 
 
 class Owner(asyncssh.SSHServer):
@@ -31,16 +46,20 @@ class Owner(asyncssh.SSHServer):
     def __init__(
         self,
         desk: TunnelDesk,
+        house: House,
         metrics: Metrics,
         base: BaseUrl,
-        max_sessions: int,
         lobby: Lobby,
     ) -> None:
         self.desk = desk
         self.base = base
+        self.commands = house.commands
+        self._clients = house.clients
+        self._max_sessions = house.max_sessions
         self._metrics = metrics
-        self._max_sessions = max_sessions
         self._lobby = lobby
+        self._rejected = 0
+        self._admitted: tuple[Client, Accept] | None = None
         self._refusals: list[str] = []
         self._sessions: list[Session] = []
         self._by_request: dict[str, Tunnel] = {}
@@ -83,18 +102,41 @@ class Owner(asyncssh.SSHServer):
             return False
         return True
 
+    async def admit(self, user: str, key: bytes, certificate: Certificate | None) -> bool:
+        """Ask the policies whether the owner of ``key``, whose signature is good, may log in."""
+        client = Client(
+            id=ClientId.from_public_key(key),
+            thumbprint=Thumbprint.from_public_key(key),
+            user=user,
+            address=self.connection.peer_address,
+            public_key=key,
+        )
+        answer = await self._clients.admit(client, certificate)
+        if self.connection.closed:
+            return False
+        if isinstance(answer, Accept):
+            self._admitted = replace(client, attributes=answer.attributes), answer
+            return True
+        self._reject(client, answer)
+        return False
+
+    def _reject(self, client: Client, answer: Reject) -> None:
+        """Say why: while somebody logs in that is what a banner is for (RFC 4252 §5.4)."""
+        self._rejected += 1
+        self._metrics.login("rejected")
+        reason = printable(answer.reason)
+        self.log.warning("client.refused", client_id=str(client.id), user=client.user, reason=reason)
+        self.connection.send_auth_banner(f"{reason}\r\n")
+        if self._rejected >= MAX_REJECTED:
+            self.connection.disconnect(asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE, "too many keys were refused")
+
     def auth_completed(self) -> None:
         # Synchronous on purpose: asyncssh serves forwards while it awaits an asynchronous one.
-        blob = self.connection.verified_key
-        assert blob is not None
-        self.client = Client(
-            id=ClientId.from_public_key(blob),
-            thumbprint=Thumbprint.from_public_key(blob),
-            user=str(self.connection.get_extra_info("username", "")),
-            address=self.connection.peer_address,
-        )
+        assert self._admitted is not None
+        self.client, accepted = self._admitted
         self._lobby.admitted(self)
         self.connection.watch()
+        self.connection.leave_at(accepted.expires_at)
         self._metrics.login("accepted")
         self._metrics.client_connected(str(self.client.id))
         self.log = self.log.bind(client_id=str(self.client.id), user=self.client.user)
@@ -116,7 +158,7 @@ class Owner(asyncssh.SSHServer):
             self._refused(request, error.code, str(error))
             return False
         except Exception as error:
-            self.log.exception("forward.failed", request=_printable(request))
+            self.log.exception("forward.failed", request=printable(request))
             self._refused(request, "internal", f"the server failed: {type(error).__name__}")
             return False
         self._by_request[request] = tunnel
@@ -144,6 +186,18 @@ class Owner(asyncssh.SSHServer):
             self._ended(tunnel)
         self._by_request.clear()
 
+    def close_tunnel(self, tunnel: Tunnel, reason: str) -> None:
+        """Close one tunnel of this connection, and say why to whoever listens."""
+        if tunnel not in self.tunnels():
+            return
+        self._by_request.pop(tunnel.request.text, None)
+        self._ended(tunnel)
+        line = f"tunnel {printable(tunnel.request.text)} closed: {printable(reason)}"
+        for session in self._sessions:
+            session.complain(line)
+        if not self._sessions and not self.connection.closed:
+            self.connection.send_debug(line)
+
     def forward_is_not_text(self, path: bytes) -> None:
         """Refuse a forward whose name is not UTF-8."""
         self._refused(repr(path[:80]), "forward.invalid", "the name is not UTF-8")
@@ -158,7 +212,7 @@ class Owner(asyncssh.SSHServer):
 
     def _refused(self, request: str, code: str, reason: str) -> None:
         self._metrics.forward_rejected(code)
-        request, reason = _printable(request), _printable(reason)
+        request, reason = printable(request), printable(reason)
         self.log.warning("tunnel.refused", request=request, code=code, reason=reason)
         line = f"forward {request} refused: {reason}"
         self._refusals = [*self._refusals[1 - MAX_REMEMBERED :], line]
@@ -168,6 +222,16 @@ class Owner(asyncssh.SSHServer):
             self.connection.send_debug(line)
 
     # sessions
+
+    async def url(self, name: str) -> str:
+        """Return the URL that this client would get for ``name``, see :meth:`TunnelDesk.url`."""
+        assert self.client is not None
+        return await self.desk.url(name, self.client)
+
+    async def run(self, words: list[str]) -> CommandResult:
+        """Run a command of a plugin's."""
+        assert self.client is not None
+        return await self.commands.run(words, self.client, self.tunnels())
 
     def session_requested(self) -> tuple[SessionChannel, Session] | bool:
         if len(self._sessions) >= self._max_sessions:
@@ -195,8 +259,3 @@ class Owner(asyncssh.SSHServer):
         """Tell every session that the server leaves."""
         for session in list(self._sessions):
             session.farewell(reason)
-
-
-def _printable(text: str) -> str:
-    """Make text from outside safe for a terminal: what does not print is escaped, what is long is cut."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text[:300])

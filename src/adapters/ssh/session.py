@@ -12,6 +12,7 @@ from asyncssh.packet import SSHPacket
 from tunnel_server.adapters.ssh.channel import MIN_PACKET
 from tunnel_server.domain import session as words
 from tunnel_server.domain.errors import TunnelServerError
+from tunnel_server.domain.printable import printable
 
 if TYPE_CHECKING:
     from tunnel_server.adapters.ssh.connection import Connection
@@ -24,6 +25,8 @@ MAX_WAITING_REQUESTS = 32  # requests a client may have waiting on one session
 SESSION_WINDOW = 64 * 1024  # bytes; what a session types is thrown away
 READ_WITHIN = 0.1  # seconds; OpenSSH drops what standard error still holds when it hears of a failed exec
 LEAVE_WITHIN = 2.0  # seconds a client has to hang up after Ctrl-C before we do
+
+MAX_NAMES = 100  # of one tunnel-url
 
 NO_TUNNEL_YET = "no tunnel yet; ask for one with: ssh -R /NAME:localhost:PORT ..."
 
@@ -94,15 +97,18 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     def exec_requested(self, command: str) -> bool:
         try:
-            first, *rest = words.words(command)
-            if first == words.HELLO:
-                self._task = self._owner.connection.create_task(self._hello())
-                return True
-            line = words.tunnel_urls(rest, self._client_id(), self._owner.base)
+            split = words.words(command, self._owner.commands.words())
         except TunnelServerError as error:
             self.complain(str(error))
             return False
-        self._task = self._owner.connection.create_task(self._answer(line))
+        match split[0]:
+            case words.HELLO:
+                work = self._hello()
+            case words.TUNNEL_URL:
+                work = self._tunnel_urls(split[1:])
+            case _:
+                work = self._run(split)
+        self._task = self._owner.connection.create_task(work)
         return True
 
     def subsystem_requested(self, subsystem: str) -> bool:
@@ -153,13 +159,31 @@ class Session(asyncssh.SSHServerSession[bytes]):
     async def _hello(self) -> None:
         await self._owner.connection.requests_settled()
         self._write(words.hello(self._client_id(), self._owner.tunnels(), self._owner.base) + "\r\n")
-        if not self._owner.tunnels() and self._channel is not None:
-            self._channel.exit(0)
+        if not self._owner.tunnels():
+            self._exit(0)
 
-    async def _answer(self, line: str) -> None:
-        self._write(line + "\r\n")
+    async def _tunnel_urls(self, names: list[str]) -> None:
+        try:
+            urls = {name: await self._owner.url(name) for name in names[:MAX_NAMES]}
+        except TunnelServerError as error:
+            self.complain(printable(str(error)))
+            self._exit(1)
+            return
+        self._write(words.tunnel_urls(urls) + "\r\n")
+        self._exit(0)
+
+    async def _run(self, split: list[str]) -> None:
+        """Run a command of a plugin's."""
+        result = await self._owner.run(split)
+        if result.status:
+            self.complain(printable(result.text))
+        elif result.text:
+            self._write(result.text.rstrip("\r\n") + "\n")
+        self._exit(result.status)
+
+    def _exit(self, status: int) -> None:
         if self._channel is not None:
-            self._channel.exit(0)
+            self._channel.exit(status)
 
     async def _hint(self) -> None:
         await self._owner.connection.requests_settled()

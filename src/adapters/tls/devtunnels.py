@@ -27,18 +27,23 @@ class DevTunnels(TunnelEvents):
         self._base_host = base_host
 
     def tunnel_opened(self, tunnel: Tunnel) -> None:
-        if "." in self._base_host:
-            return
-        try:
-            self._certificates.install(self._source(tunnel), *issue_for(self._folder, self._host(tunnel)))
-        except (InvalidCertificate, OSError) as error:
-            log.error("dev-certificate.failed", label=tunnel.label, reason=str(error))
+        for host in self._hosts(tunnel):
+            try:
+                self._certificates.install(_source(host), *issue_for(self._folder, host))
+            except (InvalidCertificate, OSError) as error:
+                log.error("dev-certificate.failed", host=host, reason=str(error))
 
     def tunnel_closed(self, tunnel: Tunnel) -> None:
-        self._certificates.remove(self._source(tunnel))
+        for host in self._hosts(tunnel):
+            self._certificates.remove(_source(host))
 
-    def _host(self, tunnel: Tunnel) -> str:
-        return f"{tunnel.label}.{self._base_host}"
+    def _hosts(self, tunnel: Tunnel) -> list[str]:
+        """Return the hosts that the base host's certificate does not cover."""
+        whole = [name for name in tunnel.names if "." in name]
+        if "." in self._base_host:
+            return whole
+        return whole + [f"{name}.{self._base_host}" for name in tunnel.names if "." not in name]
 
-    def _source(self, tunnel: Tunnel) -> str:
-        return f"development {self._host(tunnel)}"
+
+def _source(host: str) -> str:
+    return f"development {host}"

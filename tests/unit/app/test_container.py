@@ -18,5 +18,5 @@ async def test_the_container_builds_everything(tmp_path: Path) -> None:
     container = Container(settings=settings)
 
     for name, provider in container.providers.items():
-        assert provider() is not None, name
+        assert name == "add_collectors" or provider() is not None, name
     assert len(asyncio.all_tasks()) == 1  # nothing was started

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import pytest
+from fakes.policies import FakeTunnelPolicies
 from fakes.transport import FakeEvents, FakeTransport
 
-from tunnel_server.app.desk import Desk
+from tunnel_server.app.desk import Desk, DeskLimits
 from tunnel_server.domain.errors import ChannelRefused, InvalidForwardRequest, NameInUse, TooManyTunnels
 from tunnel_server.domain.identity import ClientId, Thumbprint
+from tunnel_server.domain.naming import BaseUrl
 from tunnel_server.domain.registry import TunnelRegistry
+from tunnel_server.domain.rules import TunnelPolicies
 from tunnel_server.domain.tunnel import Client
 
 
@@ -15,8 +18,10 @@ def somebody(thumbprint: str = "A") -> Client:
     return Client(ClientId("abcd1234"), Thumbprint(urn), "env", "192.0.2.7")
 
 
-def new_desk(max_tunnels: int = 10) -> Desk:
-    return Desk(TunnelRegistry(FakeEvents()), max_tunnels, lambda: 1_700_000_000.0)
+def new_desk(max_tunnels: int = 10, policies: TunnelPolicies | None = None, has_https: bool = True) -> Desk:
+    base = BaseUrl.parse("http://tunnels.test:3000")
+    limits = DeskLimits(max_tunnels, has_https)
+    return Desk(TunnelRegistry(FakeEvents()), policies or FakeTunnelPolicies(), base, limits, lambda: 1_700_000_000.0)
 
 
 async def test_a_dead_holder_loses_its_name_to_the_newcomer() -> None:

@@ -11,9 +11,14 @@ from tunnel_server.domain.ports import Channel
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tunnel_server.adapters.proxy.head import ResponseHead
+
 
 class _NoPool(Keeper):
     """Keeps nothing: a control plane's protocol answers once."""
+
+    def answering(self, head: ResponseHead) -> None:
+        pass
 
     def release(self, upstream: Upstream) -> None:
         upstream.close()

@@ -14,6 +14,7 @@ from tunnel_server.adapters.proxy.http2.limits import StreamViolation
 from tunnel_server.domain.forwarding import (
     HOP_BY_HOP,
     NOT_IN_TRAILERS,
+    OUR_COOKIES,
     VISITOR_FIELDS,
     Field,
     confined_cookie,
@@ -111,7 +112,9 @@ def _read_fields(head: RequestHead, fields: list[Field], start: int) -> bytes | 
     if len(hosts) > 1:
         raise malformed("several Host fields")
     if cookies:
-        lines.append(b"cookie: %b\r\n" % b"; ".join(cookies))  # RFC 9113 §8.2.3
+        together = b"; ".join(cookies)  # RFC 9113 §8.2.3
+        lines.append(b"cookie: %b\r\n" % together)
+        head.has_our_cookies = OUR_COOKIES in together
     return hosts[0] if hosts else None
 
 

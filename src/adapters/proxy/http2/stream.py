@@ -17,15 +17,21 @@ from tunnel_server.adapters.proxy.http2.fields import answer_fields, trailer_fie
 from tunnel_server.adapters.proxy.http2.outgoing import Outgoing
 from tunnel_server.adapters.proxy.http2.record import Record
 from tunnel_server.adapters.proxy.http2.upload import Upload
+from tunnel_server.adapters.proxy.judgement import Judgement
 from tunnel_server.adapters.proxy.visitor import EXCHANGE, GONE, HEAD, LEAVING, RAW, WAITING
 from tunnel_server.adapters.proxy.write import NO_BODY, Framing, insist_on_tls, request_bytes
+from tunnel_server.domain.forwarding import without_our_cookies
 from tunnel_server.domain.metrics import Outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from tunnel_server.adapters.proxy.http2.connection import Http2Connection
     from tunnel_server.adapters.proxy.pool import Pool
     from tunnel_server.adapters.proxy.upstream import Upstream
     from tunnel_server.domain.forwarding import Field
+    from tunnel_server.domain.tunnel import Tunnel
+    from tunnel_server.domain.visit import FinishedRequest
 
 ANSWERED, ABORTED = Outcome.ANSWERED, Outcome.ABORTED
 _MAX_FIELDS = 1000
@@ -39,6 +45,8 @@ class Stream:
         "_connection",
         "_cookie_path",
         "_fresh_channel",
+        "_judgement",
+        "_path",
         "_paused",
         "_pool",
         "_raw_ended",
@@ -75,6 +83,8 @@ class Stream:
         self._record = Record()
         self._request: RequestHead | None = None
         self._pool: Pool | None = None
+        self._judgement: Judgement | None = None
+        self._path = b""
         self._upstream: Upstream | None = None
         self._sent = b""
         self._cookie_path = b""
@@ -127,16 +137,30 @@ class Stream:
         if isinstance(found, answers.Problem):
             self.refuse(found)
             return
-        about = introduction.fields(request)
         if found is None:
-            self._sent = request_bytes(request, request.path, about)
+            self._sent = request_bytes(request, request.path, introduction.fields(request))
             self.channel_ready(control_upstream(relay.control, connection.transport))
             return
-        pool, path, self._cookie_path = found
+        pool, self._path, self._cookie_path = found
         self._pool = pool
         self._record.client_id = pool.client_id
-        self._sent = request_bytes(request, path, about)
         self.visitor = introduction.visitor_of(request)
+        if pool.rules is None:
+            self.allowed()
+            return
+        self.phase = WAITING
+        self._judgement = Judgement(pool.rules, request, self._path, introduction, self)
+        self._judgement.begin(relay.loop)
+
+    # the judgement calls these, and at once if there is none
+
+    def allowed(self) -> None:
+        """Send the request to the service."""
+        request, pool = self._request, self._pool
+        assert request is not None and pool is not None
+        if request.has_our_cookies:
+            request.lines = without_our_cookies(request.lines)
+        self._sent = request_bytes(request, self._path, self._connection.introduction.fields(request))
         upstream = pool.take(self.visitor, request.replayable)
         self._fresh_channel = upstream is None
         if upstream is not None:
@@ -409,6 +433,8 @@ class Stream:
             self._leave_upstream().close()
         if self._pool is not None and phase is WAITING:
             self._pool.withdraw(self)
+            if self._judgement is not None:
+                self._judgement.cancel()
         self.upload.drop()
         if phase is LEAVING and self._record.outcome is not ANSWERED:
             outcome = self._record.outcome or outcome
@@ -438,6 +464,16 @@ class Stream:
                 self.refuse(answers.timed_out(self._relay.limits.response_timeout))
         else:
             self._connection.cut(self, ErrorCodes.CANCEL)
+
+    @property
+    def tunnel(self) -> Tunnel | None:
+        """The tunnel of the request."""
+        return None if self._pool is None else self._pool.tunnel
+
+    @property
+    def endings(self) -> Sequence[Callable[[FinishedRequest], None]]:
+        """Who wants to hear of the request's end."""
+        return () if self._judgement is None else self._judgement.finished
 
     @property
     def access_line(self) -> dict[str, str]:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, cast
 
 import pytest
+from fakes.policies import FakeRules
 from fakes.transport import FakeEvents, FakeTransport
 from h2.config import H2Configuration
 from h2.connection import H2Connection
@@ -240,7 +241,9 @@ class World:
         self.metrics = FakeMetrics()
         self.registry = TunnelRegistry(self.metrics)
         base = BaseUrl.parse("https://tunnels.test")
-        self.relay = Relay(self.registry, Router(base), base, limits, cast(Metrics, self.metrics), Hello, secure)
+        self.relay = Relay(
+            self.registry, Router(base), base, limits, cast(Metrics, self.metrics), Hello, secure, FakeRules()
+        )
         self.relay.loop = asyncio.get_running_loop()
         self.arrival = arrival
         self.client = FakeClient()

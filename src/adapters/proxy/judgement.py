@@ -1,0 +1,94 @@
+"""One request before the rules of its tunnel: asked, waited for if need be, and told to whoever brought it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from tunnel_server.adapters.proxy import answers
+from tunnel_server.domain.access import Allow
+from tunnel_server.domain.rules import Decision, Rules
+from tunnel_server.domain.visit import Request
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from tunnel_server.adapters.proxy.head import RequestHead
+    from tunnel_server.adapters.proxy.introduction import Introduction
+    from tunnel_server.domain.access import Answer
+    from tunnel_server.domain.visit import FinishedRequest
+
+
+class Asker(Protocol):
+    """Who brought the request."""
+
+    def allowed(self) -> None:
+        """Send it to the service."""
+
+    def refuse(self, problem: answers.Problem) -> None:
+        """Answer ``problem`` instead."""
+
+
+class Judgement:
+    """``finished`` are those who want to hear of the request's end; more may come until it is decided."""
+
+    __slots__ = ("_asker", "_head", "_rules", "_task", "_view", "finished")
+
+    def __init__(self, rules: Rules, head: RequestHead, path: bytes, introduction: Introduction, asker: Asker) -> None:
+        self._rules = rules
+        self._head = head
+        self._view = view(head, path, introduction)
+        self._asker = asker
+        self._task: asyncio.Task[None] | None = None
+        self.finished: Sequence[Callable[[FinishedRequest], None]] = ()
+
+    def begin(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Ask; false if the asker has been told by now, true if it will be."""
+        if self._rules.decide is None:
+            self._pass(frozenset())
+            return False
+        decision = self._rules.decide(self._view)
+        self.finished = decision.finished
+        if isinstance(decision, Decision):
+            self._decided(decision.answer)
+            return False
+        self._task = loop.create_task(self._wait(decision.decision))
+        return True
+
+    def cancel(self) -> None:
+        """Nobody waits any more. Safe to repeat."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _wait(self, decision: Awaitable[Answer]) -> None:
+        answer = await decision
+        self._task = None  # from here on there is nothing to cancel
+        self._decided(answer)
+
+    def _decided(self, answer: Answer) -> None:
+        if isinstance(answer, Allow):
+            self._pass(answer.hidden)
+        else:
+            self._asker.refuse(answers.by_policy(answer))
+
+    def _pass(self, hidden: frozenset[str]) -> None:
+        head = self._head
+        if hidden:
+            names = {name.lower().encode("latin-1") for name in hidden}
+            head.lines = [line for line in head.lines if line.partition(b":")[0].lower() not in names]
+        if self._rules.on_request is not None and not self._rules.on_request(self._view, head.lines):
+            self._asker.refuse(answers.plugin_failed())
+        else:
+            self._asker.allowed()
+
+
+def view(head: RequestHead, path: bytes, introduction: Introduction) -> Request:
+    """Return a request as policies see it; ``path`` is what the service is asked for."""
+    return Request(
+        head.method.decode("ascii"),
+        path.decode("latin-1"),
+        head.host.decode("ascii"),
+        introduction.scheme(head).decode("latin-1"),
+        introduction.visitor_of(head),
+        list(head.lines),
+    )
