@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from tunnel_server.domain.errors import ForwardRejected
 from tunnel_server.domain.forward import ForwardRequest
+from tunnel_server.domain.metrics import PluginMetrics
 from tunnel_server.domain.rules import RequestRules, Rules, TunnelPolicies
 from tunnel_server.domain.tunnel import Client, Tunnel
 from tunnel_server.domain.visit import FinishedRequest
@@ -42,3 +43,13 @@ class FakeRules(RequestRules):
 
     def listener(self) -> Callable[[FinishedRequest], None]:
         return self.finished.append
+
+
+class FakePluginMetrics(PluginMetrics):
+    """Remembers what went wrong."""
+
+    def __init__(self) -> None:
+        self.failed: list[tuple[str, str, str]] = []
+
+    def plugin_failed(self, plugin: str, hook: str, kind: str) -> None:
+        self.failed.append((plugin, hook, kind))

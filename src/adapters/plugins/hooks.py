@@ -54,8 +54,8 @@ class Hooks:
     def __init__(self, plugins: Iterable[Plugin] = ()) -> None:
         self._manager = pluggy.PluginManager(hookspecs.GROUP)
         self._manager.add_hookspecs(hookspecs)
-        self.plugins: list[Plugin] = []
-        for plugin in plugins:
+        self.plugins = list(plugins)
+        for plugin in reversed(self.plugins):  # pluggy calls the last first
             self._add(plugin)
         self._by_hook = {name: self._implementations(name) for name in NAMES}
 
@@ -74,10 +74,9 @@ class Hooks:
             self._manager.register(body, plugin.name)
         except (pluggy.PluginValidationError, ValueError) as error:
             raise InvalidPlugin(f"plugin {plugin.name} ({plugin.source}): {_one_line(error)}") from None
-        self.plugins.append(plugin)
 
     def _implementations(self, hook: str) -> tuple[Implementation, ...]:
-        found = getattr(self._manager.hook, hook).get_hookimpls()  # pluggy's order: the last is to be called first
+        found = getattr(self._manager.hook, hook).get_hookimpls()  # the last is to be called first
         return tuple(Implementation(i.plugin_name, hook, i.function, tuple(i.argnames)) for i in reversed(found))
 
 

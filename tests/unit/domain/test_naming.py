@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunnel_server.domain.errors import InvalidBaseUrl, InvalidTunnelName
+from tunnel_server.domain.errors import InvalidBaseUrl, InvalidName, InvalidTunnelName
 from tunnel_server.domain.identity import ClientId
-from tunnel_server.domain.naming import BaseUrl, host_label
+from tunnel_server.domain.naming import BaseUrl, checked_names, host_label
 
 CLIENT = ClientId("k3y1dk3y")
 DIGEST_FORM = re.compile(r"-[a-z0-9_-]{4}-k3y1dk3y\Z")
@@ -68,3 +68,36 @@ def test_what_is_more_or_less_than_a_base_url_is_refused(text: str) -> None:
 def test_the_port_of_the_scheme_is_told_as_empty() -> None:
     assert BaseUrl.parse("https://a.test").describe() == {"hostname": "a.test", "port": "", "protocol": "https:"}
     assert BaseUrl.parse("http://a.test:8080").describe()["port"] == "8080"
+
+
+BASE = BaseUrl.parse("https://tunnels.example.com:8443")
+
+
+def test_names_that_were_given_are_checked_and_each_is_kept_once() -> None:
+    given = ["Shop", "shop", "APP.example.org.", "*.pr.example.org", "example.com", "a_b.example.org"]
+
+    assert checked_names(given, BASE) == (
+        "shop",
+        "app.example.org",
+        "*.pr.example.org",
+        "example.com",
+        "a_b.example.org",
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "auth", "API", "proxy", "", "-a", "a-", "a b", "x" * 64, "ä", "a\n", "*", "*.com", "a.*.org", "**.a.org",
+        "a..org", ".org", "tunnels.example.com", "x.tunnels.example.com", "*.tunnels.example.com", "*.example.com",
+        "127.0.0.1", "x.1", "a." * 127 + "a",
+    ],
+)  # fmt: skip
+def test_a_name_that_no_tunnel_may_have_is_refused(name: str) -> None:
+    with pytest.raises(InvalidName):
+        checked_names([name], BASE)
+
+
+def test_a_whole_host_name_has_the_base_urls_scheme_and_port() -> None:
+    assert BASE.tunnel_url("app.example.org") == "https://app.example.org:8443/"
+    assert BASE.tunnel_url("web") == "https://web.tunnels.example.com:8443/"

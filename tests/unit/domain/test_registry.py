@@ -80,3 +80,29 @@ def test_tunnels_are_listed_by_connection_and_by_key() -> None:
 
     assert registry.held_by(mine) == []
     assert registry.of_profile(web.client.thumbprint) == []
+
+
+def test_a_tunnel_is_found_by_each_of_its_names_until_it_is_closed() -> None:
+    registry = TunnelRegistry(FakeEvents())
+
+    tunnel = registry.open(WEB, client(), FakeTransport(), 1.0, ("shop", "app.example.com", "*.preview.example.com"))
+
+    assert tunnel.label == "shop"
+    names = ["shop", "app.example.com", "pr-1.preview.example.com"]
+    assert [registry.find(name) for name in names] == [tunnel] * 3
+    others = ["web-k3y1d", "preview.example.com", "a.b.preview.example.com", "x.app.example.com"]
+    assert [registry.find(name) for name in others] == [None] * 4
+    registry.close(tunnel)
+    assert [registry.find(name) for name in names] == [None] * 3
+    assert len(registry) == 0
+
+
+def test_a_tunnel_gets_all_of_its_names_or_none() -> None:
+    registry = TunnelRegistry(FakeEvents())
+    first = registry.open(WEB, client(), FakeTransport(), 1.0, ("shop",))
+
+    with pytest.raises(LabelTaken):
+        registry.open(API, client("other"), FakeTransport(), 2.0, ("free", "shop"))
+
+    assert registry.find("free") is None
+    assert registry.all() == [first]
