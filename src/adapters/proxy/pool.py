@@ -60,6 +60,7 @@ class Pool:
     def __init__(self, tunnel: Tunnel, rules: Rules | None, house: House, client_share: Share) -> None:
         self.tunnel = tunnel
         self.rules = rules
+        self.changes_answers = rules is not None and rules.on_response is not None
         self.client_id = str(tunnel.client.id)
         limits = house.limits
         self._base = house.base

@@ -23,9 +23,10 @@ from tunnel_server.domain.tunnel import Access
 from tunnel_server.domain.visit import FinishedRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from tunnel_server.adapters.proxy.head import RequestHead
+    from tunnel_server.adapters.proxy.judgement import Judgement
     from tunnel_server.adapters.proxy.limits import Limits, Secure
     from tunnel_server.adapters.proxy.visitor import Visitor
     from tunnel_server.domain.arrival import Arrival
@@ -73,6 +74,7 @@ class Reporter(Protocol):
     """One whose exchange ended. ``visitor`` is who asked, as :mod:`tunnel_server.domain.share` has it."""
 
     visitor: str
+    judgement: Judgement | None
 
     @property
     def access_line(self) -> dict[str, str]:
@@ -81,10 +83,6 @@ class Reporter(Protocol):
     @property
     def tunnel(self) -> Tunnel | None:
         """Return the tunnel it was for."""
-
-    @property
-    def endings(self) -> Sequence[Callable[[FinishedRequest], None]]:
-        """Return who wants to hear of this request's end."""
 
 
 def _none_pending(path: str) -> bool:
@@ -227,14 +225,14 @@ class Relay(TunnelEvents):
                 return answers.unknown_tunnel(f"{label}.{self._base.hostname}")
             else:
                 self._remember(request.host, label)
-        host = self._base.tunnel_host(label)
         if self.secure.force and scheme != HTTPS:
-            return self._to_https(host, path)
+            return self._to_https(self._base.tunnel_host(label), path)
         tunnel = self._registry.find(label)
         if tunnel is None:
+            host = self._base.tunnel_host(label)
             return answers.gone_tunnel(host) if label in self._gone else answers.unknown_tunnel(host)
         if tunnel.request.https_only and scheme != HTTPS:
-            return self._to_https(host, path)
+            return self._to_https(self._base.tunnel_host(label), path)
         if prefix and tunnel.request.access is Access.PRIVATE:  # by path all apps share one origin
             return answers.moved(self._base.tunnel_url(label).rstrip("/") + path.decode("ascii"))
         pool = self._pools.get(tunnel)
@@ -295,23 +293,8 @@ class Relay(TunnelEvents):
         """Count an exchange that ended, however it did."""
         seconds = perf_counter() - started
         self._metrics.request_finished(client_id, status, outcome, seconds, first_byte, bytes_in, bytes_out)
-        endings = visitor.endings
-        if endings or self._listener is not None:
-            line = visitor.access_line
-            ended = FinishedRequest(
-                visitor.tunnel,
-                visitor.visitor,
-                line.get("method", ""),
-                line.get("host", ""),
-                line.get("path", ""),
-                status,
-                str(outcome),
-                seconds,
-                bytes_in,
-                bytes_out,
-            )
-            for tell in endings if self._listener is None else (*endings, self._listener):
-                tell(ended)
+        if visitor.judgement is not None or self._listener is not None:
+            self._tell(visitor, status, str(outcome), seconds, bytes_in, bytes_out)
         if self._access_log:
             log.info(
                 "request",
@@ -323,6 +306,23 @@ class Relay(TunnelEvents):
                 bytes_out=bytes_out,
                 client_id=client_id,
             )
+
+    def _tell(
+        self, visitor: Reporter, status: int, outcome: str, seconds: float, bytes_in: int, bytes_out: int
+    ) -> None:
+        """Tell those who want to hear of a request's end."""
+        endings = () if visitor.judgement is None else visitor.judgement.finished
+        if not endings and self._listener is None:
+            return
+        line = visitor.access_line
+        method, host, path = line.get("method", ""), line.get("host", ""), line.get("path", "")
+        ended = FinishedRequest(
+            visitor.tunnel, visitor.visitor, method, host, path, status, outcome, seconds, bytes_in, bytes_out
+        )
+        for tell in endings:
+            tell(ended)
+        if self._listener is not None:
+            self._listener(ended)
 
     # time
 

@@ -85,7 +85,9 @@ class AnswerWithheld(Exception):
 
 
 class Keeper(Protocol):
-    """Whose an upstream is when no visitor has it."""
+    """Whose an upstream is when no visitor has it. ``changes_answers`` tells that :meth:`answering` is to see all."""
+
+    changes_answers: bool
 
     def answering(self, head: ResponseHead) -> None:
         """Change the head of an answer, 1xx or final, before its visitor gets it.
@@ -264,7 +266,8 @@ class Upstream(ChannelReceiver):
                     data[start : end + 4] if start or end + 4 < len(data) else data, MAX_ANSWER_FIELDS
                 )
                 start = end + 4
-                self._pool.answering(head)
+                if head.sets_cookies or self._pool.changes_answers:
+                    self._pool.answering(head)
                 if head.status == 101:
                     if not self._request.upgrade or not head.upgrade or not visitor.request_is_whole:
                         raise BadMessage("it switched protocols unasked")

@@ -43,14 +43,11 @@ from tunnel_server.domain.forwarding import without_our_cookies
 from tunnel_server.domain.metrics import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from tunnel_server.adapters.proxy.pool import Pool
     from tunnel_server.adapters.proxy.relay import Relay
     from tunnel_server.adapters.proxy.upstream import Upstream
     from tunnel_server.domain.rules import Rules
     from tunnel_server.domain.tunnel import Tunnel
-    from tunnel_server.domain.visit import FinishedRequest
 
 MAX_HELD = 64 * 1024  # octets read ahead of what can be passed on, before reading pauses
 WRITE_BUFFER = 256 * 1024  # octets waiting for a slow visitor before its channel is paused
@@ -93,7 +90,6 @@ class Visitor(asyncio.Protocol):
         "_how",
         "_hsts",
         "_introduction",
-        "_judgement",
         "_keep_alive",
         "_limits",
         "_loop",
@@ -113,6 +109,7 @@ class Visitor(asyncio.Protocol):
         "_writing_paused",
         "corked",
         "deadline",
+        "judgement",
         "moved",
         "phase",
         "transport",
@@ -131,7 +128,7 @@ class Visitor(asyncio.Protocol):
         self._hsts = relay.secure.hsts if arrival.scheme == HTTPS else b""
         self._limits = relay.limits
         self._pool: Pool | None = None
-        self._judgement: Judgement | None = None
+        self.judgement: Judgement | None = None
         self._upstream: Upstream | None = None
         self.corked = False  # what is written waits for `uncork`: head and body in one system call, not two
         self._out: list[bytes] = []
@@ -267,7 +264,7 @@ class Visitor(asyncio.Protocol):
         self._keep_alive = request.keep_alive and not self._relay.stopping
         self._client_id = None
         self._pool = None
-        self._judgement = None
+        self.judgement = None
         self._outcome = ABORTED  # unless it goes better
         introduction = self._introduction
         if not introduction.knows(request.host) and (problem := self._relay.misplaced(request, self._arrival)):
@@ -297,7 +294,7 @@ class Visitor(asyncio.Protocol):
             self._judge(pool.rules)
 
     def _judge(self, rules: Rules) -> None:
-        self._judgement = judgement = Judgement(rules, self._request, self._path, self._introduction, self)
+        self.judgement = judgement = Judgement(rules, self._request, self._path, self._introduction, self)
         self.phase = WAITING
         self.deadline = inf  # policies have limits of their own
         if judgement.begin(self._loop):
@@ -633,8 +630,8 @@ class Visitor(asyncio.Protocol):
             self._leave_upstream().close()
         if self._pool is not None and self.phase is WAITING:
             self._pool.withdraw(self)
-            if self._judgement is not None:
-                self._judgement.cancel()
+            if self.judgement is not None:
+                self.judgement.cancel()
         self._report(ANSWERED if self.phase is RAW else ABORTED)
         if self.phase is not GONE:
             self._close()
@@ -692,11 +689,6 @@ class Visitor(asyncio.Protocol):
     def tunnel(self) -> Tunnel | None:
         """The tunnel of the request."""
         return None if self._pool is None else self._pool.tunnel
-
-    @property
-    def endings(self) -> Sequence[Callable[[FinishedRequest], None]]:
-        """Who wants to hear of the request's end."""
-        return () if self._judgement is None else self._judgement.finished
 
     @property
     def access_line(self) -> dict[str, str]:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 class _NoPool(Keeper):
     """Keeps nothing: a control plane's protocol answers once."""
 
+    changes_answers = False
+
     def answering(self, head: ResponseHead) -> None:
         pass
 

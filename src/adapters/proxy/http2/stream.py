@@ -24,14 +24,11 @@ from tunnel_server.domain.forwarding import without_our_cookies
 from tunnel_server.domain.metrics import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from tunnel_server.adapters.proxy.http2.connection import Http2Connection
     from tunnel_server.adapters.proxy.pool import Pool
     from tunnel_server.adapters.proxy.upstream import Upstream
     from tunnel_server.domain.forwarding import Field
     from tunnel_server.domain.tunnel import Tunnel
-    from tunnel_server.domain.visit import FinishedRequest
 
 ANSWERED, ABORTED = Outcome.ANSWERED, Outcome.ABORTED
 _MAX_FIELDS = 1000
@@ -45,7 +42,6 @@ class Stream:
         "_connection",
         "_cookie_path",
         "_fresh_channel",
-        "_judgement",
         "_path",
         "_paused",
         "_pool",
@@ -59,6 +55,7 @@ class Stream:
         "corked",
         "deadline",
         "id",
+        "judgement",
         "moved",
         "outgoing",
         "phase",
@@ -83,7 +80,7 @@ class Stream:
         self._record = Record()
         self._request: RequestHead | None = None
         self._pool: Pool | None = None
-        self._judgement: Judgement | None = None
+        self.judgement: Judgement | None = None
         self._path = b""
         self._upstream: Upstream | None = None
         self._sent = b""
@@ -149,8 +146,8 @@ class Stream:
             self.allowed()
             return
         self.phase = WAITING
-        self._judgement = Judgement(pool.rules, request, self._path, introduction, self)
-        self._judgement.begin(relay.loop)
+        self.judgement = Judgement(pool.rules, request, self._path, introduction, self)
+        self.judgement.begin(relay.loop)
 
     # the judgement calls these, and at once if there is none
 
@@ -433,8 +430,8 @@ class Stream:
             self._leave_upstream().close()
         if self._pool is not None and phase is WAITING:
             self._pool.withdraw(self)
-            if self._judgement is not None:
-                self._judgement.cancel()
+            if self.judgement is not None:
+                self.judgement.cancel()
         self.upload.drop()
         if phase is LEAVING and self._record.outcome is not ANSWERED:
             outcome = self._record.outcome or outcome
@@ -469,11 +466,6 @@ class Stream:
     def tunnel(self) -> Tunnel | None:
         """The tunnel of the request."""
         return None if self._pool is None else self._pool.tunnel
-
-    @property
-    def endings(self) -> Sequence[Callable[[FinishedRequest], None]]:
-        """Who wants to hear of the request's end."""
-        return () if self._judgement is None else self._judgement.finished
 
     @property
     def access_line(self) -> dict[str, str]:
