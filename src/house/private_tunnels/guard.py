@@ -88,7 +88,7 @@ class Guard:
                 identity = self._gate.by_cookies(request.headers("cookie"), self._profile)
         except TokenRefused as error:
             # What a page elsewhere has put there must not keep the visitor out for good.
-            spent = () if shown is not None else (("Set-Cookie", self._places.spent_token_cookie()),)
+            spent = () if shown is not None else (("Set-Cookie", self._places.spent_token_cookie(host)),)
             return Refuse(400, f"Sign-in failed: {error}.", spent)
         if identity is None:
             return self._nobody(request, host, carried, session)

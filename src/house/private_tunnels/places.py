@@ -82,9 +82,10 @@ class Places:
             f"Expires={formatdate(session.expires_at, usegmt=True)}; Secure; HttpOnly; SameSite=None"
         )
 
-    def spent_token_cookie(self) -> str:
-        """Return a Set-Cookie that takes away the token of a login service, where that can be on the base host."""
-        domain = f"; Domain={self._base.hostname}" if _can_share(self._base.hostname) else ""
+    def spent_token_cookie(self, host: str) -> str:
+        """Return a Set-Cookie that takes away the token of a login service: that of the base host, if it is above."""
+        is_below = host.endswith("." + self._base.hostname) and _can_share(self._base.hostname)
+        domain = f"; Domain={self._base.hostname}" if is_below else ""
         return f"{TOKEN_COOKIE}=; Path=/{domain}; Max-Age=0; Secure"
 
 
