@@ -4,7 +4,7 @@ What is listed here is what a plugin may import, and stays as it is: see ``docs/
 """
 
 from tunnel_server.domain import setting_types as reading
-from tunnel_server.domain.access import Allow, Answer, Challenge, Login, Refuse
+from tunnel_server.domain.access import Abstain, Allow, Answer, Challenge, Login, Refuse
 from tunnel_server.domain.admission import Accept, Certificate, Reject
 from tunnel_server.domain.forward import ForwardRequest, Script
 from tunnel_server.domain.identity import ClientId, Thumbprint
@@ -16,6 +16,7 @@ from tunnel_server.domain.visit import FinishedRequest, Headers, Request
 from tunnel_server.hookspecs import Command, CommandFailed, Invocation, RequestPolicy, Route, Server, hookimpl
 
 __all__ = [
+    "Abstain",
     "Accept",
     "Access",
     "Allow",

@@ -253,7 +253,7 @@ def authorize_tunnel(
     """Say whether a client may have a tunnel. Async; runs after it was named, before it is opened.
 
     Return ``dataclasses.replace(request, access=…)`` to change ``access``, ``meta``, ``inject`` or ``https_only``;
-    ``text`` and ``name`` stay.
+    ``text`` and ``name`` stay. ``names`` are all that the tunnel would get, its usual label if no plugin named it.
 
     Combines: any Reject wins; ``None`` and Accept let it pass. Each plugin sees the request as those before changed it.
     Fails: the forward is refused; so it is after ``hook_timeout``.
@@ -307,8 +307,8 @@ def authorize_request(tunnel: Tunnel, request: Request) -> Answer | Awaitable[An
 
     A policy that concerns some tunnels only is better made by :func:`guard_tunnel`.
 
-    Combines: any Refuse wins, else any Challenge, else any Login. ``None`` is no opinion; a private tunnel needs an
-    Allow.
+    Combines: any Refuse wins, else any Challenge, else any Login; the first that refuses at once is not followed by
+    another. ``None`` and Abstain are no opinion; a private tunnel needs an Allow.
     Fails: the request is refused with 503; so it is after ``hook_timeout``.
 
     .. versionadded:: 0.1

@@ -168,15 +168,20 @@ def show_plugins(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the plugins with version, source and hooks."""
-    loaded = _load(config, plugin_modules=plugin, plugins_dir=plugins_dir)
+    from tunnel_server.app.plugins import found_plugins
+
+    try:
+        hooks = found_plugins(_given(plugin_modules=plugin, plugins_dir=plugins_dir), os.environ, config)
+    except (InvalidSetting, InvalidPlugin) as error:
+        _fail(str(error), EXIT_USAGE)
     rows = [
         {
             "name": found.name,
             "version": found.version,
             "source": found.source,
-            "hooks": list(loaded.plugins.hooks_of(found.name)),
+            "hooks": list(hooks.hooks_of(found.name)),
         }
-        for found in loaded.plugins.plugins
+        for found in hooks.plugins
     ]
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
@@ -209,11 +214,14 @@ def _shown(secret: bool, value: object) -> object:
 def _load(config: Path | None, **flags: str | bool | list[str] | None) -> Loaded:
     from tunnel_server.app.plugins import load
 
-    given = {name: _flag(value) for name, value in flags.items() if value is not None}
     try:
-        return load(given, os.environ, config)
+        return load(_given(**flags), os.environ, config)
     except (InvalidSetting, InvalidPlugin) as error:
         _fail(str(error), EXIT_USAGE)
+
+
+def _given(**flags: str | bool | list[str] | None) -> dict[str, str]:
+    return {name: _flag(value) for name, value in flags.items() if value is not None}
 
 
 def _flag(value: str | bool | list[str]) -> str:

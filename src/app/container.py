@@ -234,7 +234,7 @@ def _acme(
         exists,
         metrics,
         dns=registered.dns_challenge(hooks),
-        may_order=may_order(hooks.of("prove_domain"), calls),
+        may_order=may_order(hooks.of("prove_domain"), calls, suffix),
     )
     if settings.acme_on_demand:
         certificates.unknown = acme.wanted

@@ -50,13 +50,25 @@ def load(
         InvalidSetting: with a line for each setting that is unknown or wrong.
         InvalidPlugin: a plugin cannot be loaded or has what is no hook.
     """
-    where = known.where_plugins_are(flags, environ, file)
-    found = chosen(places(where["plugin_modules"], where["plugins_dir"]), where["plugins"])
-    plugins = [Plugin(place.name, place.version, place.source, loaded(place)) for place in found]
-    hooks = Hooks([*plugins, *(Plugin(_name_of(body), "", "given", body) for body in extra)])
+    hooks = found_plugins(flags, environ, file, extra)
     declared = _whole_names(hooks)
     read = known.load(flags, environ, file, declared)
     return Loaded(read.settings, hooks, declared, read.origins, read.of_plugins)
+
+
+def found_plugins(
+    flags: Mapping[str, str], environ: Mapping[str, str], file: Path | None, extra: Iterable[object] = ()
+) -> Hooks:
+    """Return the plugins that the settings name, and ``extra`` ones; no other setting is read.
+
+    Raises:
+        InvalidSetting: a setting that says where plugins are is wrong.
+        InvalidPlugin: a plugin cannot be loaded or has what is no hook.
+    """
+    where = known.where_plugins_are(flags, environ, file)
+    found = chosen(places(where["plugin_modules"], where["plugins_dir"]), where["plugins"])
+    plugins = [Plugin(place.name, place.version, place.source, loaded(place)) for place in found]
+    return Hooks([*plugins, *(Plugin(_name_of(body), "", "given", body) for body in extra)])
 
 
 def house() -> Hooks:

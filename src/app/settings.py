@@ -200,7 +200,7 @@ def load(
     of_plugins: dict[str, dict[str, Any]] = {}
     for name, (plugin, its) in more.items():
         value = sources.value(name, as_about(its))
-        if value is None and its.required:
+        if value is None and its.required and sources.origins[name] == "default":
             sources.wrong.append(f"{name}: is needed by the plugin {plugin}: {its.help}")
         of_plugins.setdefault(plugin, {})[its.name] = its.default if value is None else value
     sources.complain()

@@ -24,6 +24,13 @@ class Allow:
 
 
 @dataclass(frozen=True, slots=True)
+class Abstain:
+    """The policy has no opinion, as ``None``, but ``finished`` is called once the request ended, as with Allow."""
+
+    finished: Callable[[FinishedRequest], None]
+
+
+@dataclass(frozen=True, slots=True)
 class Refuse:
     """The request ends here, with an HTTP ``status`` from 400 to 599 and a ``reason`` fit for the visitor.
 
@@ -51,22 +58,23 @@ class Login:
     cookies: tuple[str, ...] = ()
 
 
-Answer: TypeAlias = Allow | Refuse | Challenge | Login
+Answer: TypeAlias = Allow | Abstain | Refuse | Challenge | Login
+Verdict: TypeAlias = Allow | Refuse | Challenge | Login
 
 ALLOW = Allow()
 NO_SIGN_IN = Refuse(403, "This tunnel is private, and this server has no sign-in.")
 
 
-def decide(answers: Iterable[Answer | None], *, private: bool) -> Answer:
+def decide(answers: Iterable[Answer | None], *, private: bool) -> Verdict:
     """Return the one answer that ``answers`` make; ``None`` is that of a policy without an opinion.
 
-    Any that is not :class:`Allow` wins: the first :class:`Refuse`, else the first :class:`Challenge`, else the first
+    Any that keeps the visitor out wins: the first :class:`Refuse`, else the first :class:`Challenge`, else the first
     :class:`Login`. A ``private`` tunnel needs an :class:`Allow`; without one it is refused.
     """
     allowed: list[Allow] = []
     worst: Refuse | Challenge | Login | None = None
     for answer in answers:
-        if answer is None:
+        if answer is None or isinstance(answer, Abstain):
             continue
         if isinstance(answer, Allow):
             allowed.append(answer)

@@ -97,11 +97,24 @@ def visitor_fields(peer: bytes, scheme: bytes, host: bytes, told: list[Field] | 
     return b"\r\n".join(lines) + b"\r\n"
 
 
-def confined_cookie(value: bytes, path: bytes) -> bytes:
-    """Return a ``Set-Cookie`` value for one host and for ``path`` only, whatever it asked for.
+def confined(lines: list[bytes], path: bytes) -> list[bytes]:
+    """Return an answer's fields, each a whole line, as those of an app served below ``path``.
 
-    Apps served by path share an origin: without this one could plant cookies for another.
+    Apps served by path share an origin: one must not plant cookies for another, nor a script that answers for it.
     """
+    passed = []
+    for line in lines:
+        name, _, value = line.partition(b":")
+        lowered = name.lower()
+        if lowered == b"set-cookie":
+            passed.append(b"%b: %b\r\n" % (name, _confined_cookie(value, path)))
+        elif lowered != b"service-worker-allowed":
+            passed.append(line)
+    return passed
+
+
+def _confined_cookie(value: bytes, path: bytes) -> bytes:
+    """Return a ``Set-Cookie`` value for one host and for ``path`` only, whatever it asked for."""
     first, *attributes = value.split(b";")
     kept = [
         a.strip() for a in attributes if a.strip().partition(b"=")[0].strip().lower() not in (b"path", b"domain", b"")

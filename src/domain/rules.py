@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from tunnel_server.domain.access import Answer
+    from tunnel_server.domain.access import Verdict
     from tunnel_server.domain.admission import Accept, Certificate, Reject
     from tunnel_server.domain.forward import ForwardRequest
     from tunnel_server.domain.tunnel import Client, Tunnel
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Decision:
     """The one answer to a request, and who wants to hear of its end."""
 
-    answer: Answer
+    answer: Verdict
     finished: Sequence[Callable[[FinishedRequest], None]] = ()
 
 
@@ -27,7 +27,7 @@ class Decision:
 class Pending:
     """An answer that takes time. ``finished`` are those who want to hear of the end already, and grows meanwhile."""
 
-    decision: Awaitable[Answer]
+    decision: Awaitable[Verdict]
     finished: list[Callable[[FinishedRequest], None]]
 
 

@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pebble import Pebble
-from rig import Rig, Service, answering, plain, until
+from pebble import Pebble, PebbleDns
+from rig import Rig, Service, answering, plain, until, with_plugins
+
+from tunnel_server import DnsChallenge, ForwardRequest, hookimpl
+from tunnel_server.domain.errors import InvalidSetting
 
 
 @pytest.fixture
@@ -93,3 +96,59 @@ async def test_an_app_has_its_own_paths_below_the_challenges(
         missing = await rig.get("tunnels.test", "/.well-known/acme-challenge/token")
 
     assert (answer.body, missing.status) == (b"the app's", 404)
+
+
+async def test_a_plugin_publishes_what_proves_a_wildcard(
+    make_rig: Callable[..., Any], pebble: Pebble, tmp_path: Path
+) -> None:
+    dns = PebbleDns(pebble)
+
+    class Zone:
+        @hookimpl
+        def dns_challenge(self) -> DnsChallenge:
+            return dns
+
+    values = settings(pebble, tmp_path, acme_hosts=("*.tunnels.test",))
+    async with make_rig(plugins=with_plugins(zone=Zone), **values) as rig, Service(answering(plain(b"app"))) as service:
+        await until(lambda: 'acme_orders_total{outcome="issued"} 1.0' in rig.counted)
+        async with rig.tunnel(service.port) as host:
+            assert await trusted(rig, pebble, host) == b"app"
+
+    assert dns.published == ["_acme-challenge.tunnels.test"]
+    assert dns.standing == set()
+
+
+async def test_a_wildcard_needs_a_plugin_that_publishes(
+    make_rig: Callable[..., Any], pebble: Pebble, tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidSetting, match="needs a plugin"):
+        async with make_rig(**settings(pebble, tmp_path, acme_hosts=("*.tunnels.test",))):
+            pass
+
+
+async def test_a_whole_host_name_gets_its_certificate_on_demand_if_no_plugin_objects(
+    make_rig: Callable[..., Any], pebble: Pebble, tmp_path: Path
+) -> None:
+    class Domains:
+        @hookimpl
+        def name_tunnel(self, request: ForwardRequest) -> str:
+            return request.name
+
+        @hookimpl
+        async def prove_domain(self, host: str) -> bool:
+            return host == "good.test"
+
+    values = settings(pebble, tmp_path, acme_on_demand=True)
+    hooks = with_plugins(domains=Domains)
+    async with make_rig(plugins=hooks, **values) as rig, Service(answering(plain(b"hello"))) as service:
+        async with rig.client() as client:
+            for host in ("good.test", "bad.test"):
+                await client.forward_remote_path_to_port(host, "127.0.0.1", service.port)
+            assert await trusted(rig, pebble, "bad.test") is None
+            await until(lambda: 'acme_orders_total{outcome="refused"} 1.0' in rig.counted)
+            async with asyncio.timeout(20):
+                while await trusted(rig, pebble, "good.test") != b"hello":
+                    await asyncio.sleep(0.05)
+
+            assert await trusted(rig, pebble, "bad.test") is None
+        assert 'acme_orders_total{outcome="issued"} 1.0' in rig.counted

@@ -19,6 +19,7 @@ from prometheus_client import Counter
 from rig import LIMIT, Rig, Service, answering, plain, until, with_plugins
 
 from tunnel_server import (
+    Abstain,
     Accept,
     Access,
     Allow,
@@ -415,6 +416,31 @@ async def test_the_end_of_a_request_is_told_once_however_it_ends(make_rig: MakeR
         }
         assert len(ended) == 4
         assert all(request.tunnel is not None for request in ended)
+
+
+async def test_a_refusal_at_once_waits_for_no_other_policy(make_rig: MakeRig) -> None:
+    ended: list[FinishedRequest] = []
+
+    class Quick:
+        @hookimpl(trylast=True)
+        def authorize_request(self) -> Refuse:
+            return Refuse(403, "no")
+
+    class Counts:
+        @hookimpl
+        def authorize_request(self) -> Abstain:
+            return Abstain(finished=ended.append)
+
+    judge = Judge()
+    judge.request = lambda request: slowly(None, 3600)
+    hooks = with_plugins(counts=Counts, judge=judge, quick=Quick)
+    async with make_rig(plugins=hooks) as rig, Service(answering(plain(b"app"))) as service:
+        async with rig.tunnel(service.port) as host:
+            assert (await rig.get(host)).status == 403
+            await until(lambda: ended)
+
+        assert len(ended) == 1
+        assert 'kind="timeout"' not in rig.counted
 
 
 async def test_headers_are_changed_on_both_ways_and_what_a_policy_hides_is_hidden(make_rig: MakeRig) -> None:

@@ -56,8 +56,8 @@ class Acme:
         exists: Callable[[str], bool],
         metrics: AcmeMetrics,
         dns: DnsChallenge | None = None,
-        may_order: Callable[[str], Awaitable[bool]] = _everything,
         clock: Callable[[], float] = time.time,
+        may_order: Callable[[str], Awaitable[bool]] = _everything,
     ) -> None:
         for host in options.hosts:
             if host.startswith("*.") and dns is None:

@@ -60,25 +60,27 @@ class Calls:
             HookFailed: it raised.
         """
         plugin, hook = implementation.plugin, implementation.hook
-        before = self._watch.enter(plugin, hook)
         try:
-            return implementation.function(*[values[name] for name in implementation.arguments])
+            before = self._watch.enter(plugin, hook)
+            try:
+                return implementation.function(*[values[name] for name in implementation.arguments])
+            finally:
+                self._watch.leave(before)
         except BaseException as error:  # a plugin that calls sys.exit() is no reason to stop
             self.failed(plugin, hook, "raised", error)
             raise HookFailed(plugin, hook) from error
-        finally:
-            self._watch.leave(before)
 
     def call_policy(self, plugin: str, hook: str, policy: Callable[[Any], Any], value: Any) -> Any:
         """Return what ``policy`` makes of ``value``; a refusal if it raises. As :meth:`call`, but for every request."""
         before = self._watch.enter(plugin, hook)
         try:
-            return policy(value)
+            try:
+                return policy(value)
+            finally:
+                self._watch.leave(before)
         except BaseException as error:
             self.failed(plugin, hook, "raised", error)
             return UNDECIDED
-        finally:
-            self._watch.leave(before)
 
     async def ask(self, implementation: Implementation, timeout: float | None = None, **values: Any) -> Any:
         """Return what the implementation returns, awaited if need be.

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from tunnel_server.adapters.plugins.calls import UNDECIDED, Calls, HookFailed, Implementation
-from tunnel_server.domain.access import ALLOW, Allow, Answer, Challenge, Login, Refuse, decide
+from tunnel_server.domain.access import ALLOW, Abstain, Allow, Answer, Challenge, Login, Refuse, Verdict, decide
 from tunnel_server.domain.rules import Decision, Pending, RequestRules, Rules
 from tunnel_server.domain.tunnel import Access
 from tunnel_server.domain.visit import FinishedRequest, Headers, Request, is_field
@@ -76,6 +76,9 @@ class PluginRequestRules(RequestRules):
                     waits = True
                 else:
                     answer = self._sound(plugin, hook, answer, finished)
+                    if isinstance(answer, Refuse):  # whatever the others say
+                        _close(answers)
+                        return Decision(answer, finished)
                 answers.append(answer)
             if waits:
                 return Pending(self._when_all_answered(policies, answers, finished, private), finished)
@@ -85,7 +88,7 @@ class PluginRequestRules(RequestRules):
 
     async def _when_all_answered(
         self, policies: list[_Policy], answers: list[Any], finished: list[_Finished], private: bool
-    ) -> Answer:
+    ) -> Verdict:
         """Wait for those that take time, all at once."""
         waiting = [
             asyncio.ensure_future(self._settled(plugin, hook, answer, finished))
@@ -113,7 +116,7 @@ class PluginRequestRules(RequestRules):
         if not isinstance(answer, _ANSWERS) or not _is_sound(answer):
             self._calls.nonsense(plugin, hook, answer)
             return UNDECIDED
-        if isinstance(answer, Allow) and answer.finished is not None:
+        if isinstance(answer, Allow | Abstain) and answer.finished is not None:
             finished.append(self._guarded(plugin, hook, answer.finished))
         return answer
 
@@ -149,7 +152,7 @@ class PluginRequestRules(RequestRules):
         return True
 
 
-_ANSWERS = (Allow, Refuse, Challenge, Login)
+_ANSWERS = (Allow, Abstain, Refuse, Challenge, Login)
 
 
 def _with_tunnel(hook: Implementation, tunnel: Tunnel) -> Callable[[Request], Any]:
@@ -167,6 +170,13 @@ def _with_tunnel(hook: Implementation, tunnel: Tunnel) -> Callable[[Request], An
             return lambda request: function()
 
 
+def _close(answers: list[Any]) -> None:
+    """End the coroutines among ``answers``, which nobody will await."""
+    for answer in answers:
+        if inspect.iscoroutine(answer):
+            answer.close()
+
+
 def _refuse_all(request: Request) -> Refuse:
     return UNDECIDED
 
@@ -176,6 +186,8 @@ def _is_sound(answer: Answer) -> bool:
     match answer:
         case Allow(hidden, finished):
             return isinstance(hidden, frozenset) and (finished is None or callable(finished))
+        case Abstain(finished):
+            return callable(finished)
         case Refuse(status, reason, headers):
             return (
                 isinstance(status, int)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from tunnel_server.adapters.proxy.head import RequestHead
     from tunnel_server.adapters.proxy.introduction import Introduction
-    from tunnel_server.domain.access import Answer
+    from tunnel_server.domain.access import Verdict
     from tunnel_server.domain.visit import FinishedRequest
 
 
@@ -26,7 +26,7 @@ class Asker(Protocol):
         """Send it to the service."""
 
     def refuse(self, problem: answers.Problem) -> None:
-        """Answer ``problem`` instead."""
+        """Verdict ``problem`` instead."""
 
 
 class Judgement:
@@ -60,12 +60,12 @@ class Judgement:
         if self._task is not None:
             self._task.cancel()
 
-    async def _wait(self, decision: Awaitable[Answer]) -> None:
+    async def _wait(self, decision: Awaitable[Verdict]) -> None:
         answer = await decision
         self._task = None  # from here on there is nothing to cancel
         self._decided(answer)
 
-    def _decided(self, answer: Answer) -> None:
+    def _decided(self, answer: Verdict) -> None:
         if isinstance(answer, Allow):
             self._pass(answer.hidden)
         else:

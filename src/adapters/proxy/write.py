@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum, auto
 
 from tunnel_server.adapters.proxy.head import CHUNKED, RequestHead, ResponseHead
-from tunnel_server.domain.forwarding import confined_cookie
+from tunnel_server.domain.forwarding import confined
 
 
 class Framing(Enum):
@@ -52,7 +52,7 @@ def response_bytes(
     request: RequestHead, answer: ResponseHead, how: Framing, keep_alive: bool, cookie_path: bytes
 ) -> bytes:
     """Return the head of a final answer; a ``cookie_path`` that is not empty confines its cookies."""
-    passed = [_confined(line, cookie_path) for line in answer.lines] if cookie_path else answer.lines
+    passed = confined(answer.lines, cookie_path) if cookie_path else answer.lines
     lines = [b"HTTP/1.1 %d %b\r\n" % (answer.status, answer.reason), *passed]
     if how is BY_CHUNKS:
         lines.append(b"Transfer-Encoding: chunked\r\n")
@@ -91,8 +91,3 @@ _HSTS_SIZE = len(_HSTS)
 
 # Methods whose empty body is said with a length, as the visitor's agent would (RFC 9110 §8.6).
 _WITH_BODY = frozenset({b"POST", b"PUT", b"PATCH"})
-
-
-def _confined(line: bytes, path: bytes) -> bytes:
-    name, _, value = line.partition(b":")
-    return b"%b: %b\r\n" % (name, confined_cookie(value, path)) if name.lower() == b"set-cookie" else line

@@ -4,7 +4,7 @@ from itertools import permutations
 
 import pytest
 
-from tunnel_server.domain.access import ALLOW, NO_SIGN_IN, Allow, Answer, Challenge, Login, Refuse, decide
+from tunnel_server.domain.access import ALLOW, NO_SIGN_IN, Abstain, Allow, Answer, Challenge, Login, Refuse, decide
 
 REFUSE, CHALLENGE, LOGIN = Refuse(429, "slow down"), Challenge('Basic realm="x"'), Login("https://login.test/")
 
@@ -24,6 +24,14 @@ def test_any_refusal_wins_whatever_the_order(answers: tuple[Answer | None, ...])
 
 def test_of_several_refusals_the_first_is_told() -> None:
     assert decide([Refuse(403, "first"), Refuse(404, "second")], private=False) == Refuse(403, "first")
+
+
+def test_who_only_wants_to_hear_of_the_end_opens_nothing() -> None:
+    listener = Abstain(finished=lambda request: None)
+
+    assert decide([listener, None], private=True) is NO_SIGN_IN
+    assert decide([listener], private=False) is ALLOW
+    assert decide([listener, REFUSE], private=False) is REFUSE
 
 
 def test_what_any_policy_hides_is_hidden() -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tunnel_server.domain.forwarding import confined_cookie, is_disguised, visitor_fields
+from tunnel_server.domain.forwarding import confined, is_disguised, visitor_fields
 
 
 def test_the_service_is_told_of_its_visitor() -> None:
@@ -27,15 +27,21 @@ def test_a_trusted_proxy_is_believed_and_added_to_the_chain() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "confined"),
+    ("given", "kept"),
     [
         (b"a=b", b"a=b; Path=/proxy/x/"),
         (b"a=b; Path=/; Domain=tunnels.test; HttpOnly", b"a=b; HttpOnly; Path=/proxy/x/"),
         (b"a=b;path=/y;DOMAIN = z ; ", b"a=b; Path=/proxy/x/"),
     ],
 )
-def test_a_cookie_is_confined_to_its_app(given: bytes, confined: bytes) -> None:
-    assert confined_cookie(given, b"/proxy/x/") == confined
+def test_a_cookie_is_confined_to_its_app(given: bytes, kept: bytes) -> None:
+    assert confined([b"Set-Cookie:" + given + b"\r\n"], b"/proxy/x/") == [b"Set-Cookie: " + kept + b"\r\n"]
+
+
+def test_an_app_served_by_path_may_not_put_a_worker_before_others() -> None:
+    lines = [b"X: 1\r\n", b"service-Worker-allowed: /\r\n"]
+
+    assert confined(lines, b"/proxy/x/") == [b"X: 1\r\n"]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from tunnel_server.domain.forwarding import (
     OUR_COOKIES,
     VISITOR_FIELDS,
     Field,
-    confined_cookie,
+    confined,
     is_disguised,
 )
 
@@ -202,12 +202,8 @@ def read_trailers(fields: list[Field]) -> list[Field]:
 def answer_fields(head: ResponseHead, cookie_path: bytes = b"") -> list[Field]:
     """Return the fields of an answer, final or not; a ``cookie_path`` that is not empty confines its cookies."""
     fields: list[Field] = [(b":status", b"%d" % head.status)]
-    fields += [_split(line) if len(line) <= 256 else _split.__wrapped__(line) for line in head.lines]
-    if cookie_path:
-        fields = [
-            (name, confined_cookie(value, cookie_path)) if name == b"set-cookie" else (name, value)
-            for name, value in fields
-        ]
+    lines = confined(head.lines, cookie_path) if cookie_path else head.lines
+    fields += [_split(line) if len(line) <= 256 else _split.__wrapped__(line) for line in lines]
     if head.length >= 0 and head.status >= 200 and head.status != 204:
         fields.append((b"content-length", b"%d" % head.length))
     return fields
