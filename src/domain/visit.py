@@ -26,7 +26,7 @@ class Request:
     visitor's connection is HTTPS.
     """
 
-    __slots__ = ("_cookies", "_fields", "_lines", "host", "method", "path", "scheme", "visitor")
+    __slots__ = ("_cookies", "_lines", "host", "method", "path", "scheme", "visitor")
 
     def __init__(self, method: str, path: str, host: str, scheme: str, visitor: str, lines: list[bytes]) -> None:
         self.method = method
@@ -35,7 +35,6 @@ class Request:
         self.scheme = scheme
         self.visitor = visitor
         self._lines = lines  # whole fields, CR LF included
-        self._fields: dict[str, list[str]] | None = None
         self._cookies: dict[str, str] | None = None
 
     @property
@@ -50,12 +49,9 @@ class Request:
 
     def headers(self, name: str) -> list[str]:
         """Return the values of all lines of one field; ``name`` is in lower case."""
-        if self._fields is None:
-            self._fields = {}
-            for line in self._lines:
-                field, _, value = line.partition(b":")
-                self._fields.setdefault(field.decode("latin-1").lower(), []).append(value.strip().decode("latin-1"))
-        return self._fields.get(name, [])
+        start = name.encode("latin-1") + b":"
+        size = len(start)
+        return [line[size:].strip().decode("latin-1") for line in self._lines if line[:size].lower() == start]
 
     def cookie(self, name: str) -> str | None:
         """Return the value of a cookie, the first of its name; none decoded (RFC 6265 §4.2)."""

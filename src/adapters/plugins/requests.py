@@ -82,6 +82,8 @@ class PluginRequestRules(RequestRules):
                 answers.append(answer)
             if waits:
                 return Pending(self._when_all_answered(policies, answers, finished, private), finished)
+            if not finished and len(answers) == 1 and answers[0] is ALLOW:
+                return _ALLOWED  # as nearly always
             return Decision(decide(answers, private=private), finished)
 
         return decide_at_once
@@ -111,8 +113,10 @@ class PluginRequestRules(RequestRules):
 
     def _sound(self, plugin: str, hook: str, answer: object, finished: list[_Finished]) -> Answer | None:
         """Return ``answer``, or a refusal in place of nonsense; note who wants to hear of the end."""
-        if answer is None or answer is ALLOW:
-            return None if answer is None else ALLOW
+        if answer is None:
+            return None
+        if type(answer) is Allow and not answer.hidden and answer.finished is None:
+            return ALLOW
         if not isinstance(answer, _ANSWERS) or not _is_sound(answer):
             self._calls.nonsense(plugin, hook, answer)
             return UNDECIDED
@@ -152,6 +156,7 @@ class PluginRequestRules(RequestRules):
         return True
 
 
+_ALLOWED = Decision(ALLOW)
 _ANSWERS = (Allow, Abstain, Refuse, Challenge, Login)
 
 

@@ -13,6 +13,7 @@ MAX_AGE = 60 * 86400  # seconds that a session lasts at most, whatever its token
 GUEST_AGE = 300  # seconds; a guest who was let in meanwhile should not wait longer
 TICKET_AGE = 60  # seconds from one redirect to the next
 MAX_VALUE = 128  # characters
+MAX_KNOWN = 4096  # sessions that are not verified again at each request
 
 Clock = Callable[[], float]  # seconds since the epoch
 
@@ -65,6 +66,7 @@ class Sessions:
     def __init__(self, secrets: Iterable[str], clock: Clock = time.time) -> None:
         self._signer = Signer(secrets, "tunnel-server session 1")
         self._clock = clock
+        self._known: dict[tuple[str, str, str], Session] = {}  # whose signatures are good
 
     def make(self, session: Session, thumbprint: str, scope: str) -> str:
         """Return a value that needs no quotes in a cookie (RFC 6265 §4.1.1)."""
@@ -73,12 +75,23 @@ class Sessions:
 
     def read(self, value: str, thumbprint: str, scope: str) -> Session | None:
         """Return the session of a value; ``None`` if it is not ours, of another profile or scope, or over."""
+        name = value, thumbprint, scope
+        session = self._known.get(name)
+        if session is None:
+            session = self._verified(*name)
+            if session is None:
+                return None
+            while len(self._known) >= MAX_KNOWN:
+                del self._known[next(iter(self._known))]
+            self._known[name] = session
+        return session if session.expires_at > self._clock() else None
+
+    def _verified(self, value: str, thumbprint: str, scope: str) -> Session | None:
         payload, _, signature = value.rpartition(".")
         if len(value) > MAX_VALUE or not self._signer.verifies(f"{thumbprint} {scope} {payload}", signature):
             return None
         expires_at, _, role = payload.partition(".")  # sound, for we signed it
-        session = Session(Role(role), int(expires_at))
-        return session if session.expires_at > self._clock() else None
+        return Session(Role(role), int(expires_at))
 
     def until(self, role: Role, token_expires_at: float | None) -> Session:
         """Return the session that a token makes, which ends with it; one day if that never ends."""
