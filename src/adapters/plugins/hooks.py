@@ -63,6 +63,14 @@ class Hooks:
         """Return the implementations of ``hook`` in the order they are to be called."""
         return self._by_hook[hook]
 
+    def forget_what_is_not_wanted(self) -> None:
+        """Leave out hooks that a plugin has set to ``None`` once it knew its settings: they cost nothing."""
+        bodies = {plugin.name: self._manager.get_plugin(plugin.name) for plugin in self.plugins}
+        self._by_hook = {
+            hook: tuple(each for each in found if getattr(bodies[each.plugin], hook, each) is not None)
+            for hook, found in self._by_hook.items()
+        }
+
     def hooks_of(self, plugin: str) -> tuple[str, ...]:
         """Return the names of the hooks that a plugin implements."""
         return tuple(name for name, found in self._by_hook.items() if any(i.plugin == plugin for i in found))

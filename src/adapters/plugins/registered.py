@@ -35,13 +35,14 @@ def declared_settings(hooks: Hooks) -> dict[str, tuple[Setting, ...]]:
 
 
 def configure(hooks: Hooks, values: Mapping[str, Mapping[str, Any]]) -> None:
-    """Give each plugin the values of its settings.
+    """Give each plugin the values of its settings, and forget the hooks that it then does not want.
 
     Raises:
         InvalidPlugin: it does not take them.
     """
     for hook in hooks.of("configure"):
         _at_start(hook, settings=values.get(hook.plugin, {}))
+    hooks.forget_what_is_not_wanted()
 
 
 def commands(hooks: Hooks) -> dict[str, tuple[str, Command]]:

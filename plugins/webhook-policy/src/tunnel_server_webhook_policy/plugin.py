@@ -31,7 +31,7 @@ from tunnel_server_webhook_policy.happenings import of_request, of_tunnel
 from tunnel_server_webhook_policy.metrics import Metrics
 from tunnel_server_webhook_policy.policies import ClientPolicy, RequestPolicy, TunnelPolicy
 from tunnel_server_webhook_policy.questions import Telling
-from tunnel_server_webhook_policy.settings import SETTINGS, is_loopback
+from tunnel_server_webhook_policy.settings import EVENTS, SETTINGS, is_loopback
 
 _READERS = {"client": read_client, "tunnel": read_tunnel, "request": read_request}
 
@@ -69,6 +69,8 @@ class WebhookPolicy:
                 settings["signed_answers"],
             )
         )
+        for event in set(EVENTS) - set(settings["events"]):  # what nobody is told costs a request nothing
+            setattr(self, event, None)
 
     @hookimpl
     async def startup(self, server: Server) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from tunnel_server import hookimpl
 from tunnel_server.adapters.plugins.hooks import ASYNC, NAMES, Hooks, Plugin
+from tunnel_server.adapters.plugins.registered import configure
 from tunnel_server.domain.errors import InvalidPlugin
 
 
@@ -96,3 +97,24 @@ def test_the_hooks_that_may_be_async_are_those_whose_pages_say_so() -> None:
     said = {name for name in NAMES if "Async" in (getattr(hookspecs, name).__doc__ or "")}
 
     assert said | {"tunnel_closed"} == ASYNC
+
+
+def test_a_hook_that_a_plugin_does_not_want_after_all_is_not_called() -> None:
+    class Quiet:
+        @hookimpl
+        def configure(self) -> None:
+            self.request_finished = None
+
+        @hookimpl
+        def request_finished(self) -> None:  # type: ignore[no-redef]
+            pass
+
+        @hookimpl
+        def tunnel_opened(self) -> None:
+            pass
+
+    hooks = Hooks([Plugin("quiet", "1", "test", Quiet), plugin("other", request_finished=marked(lambda: None))])
+    configure(hooks, {})
+
+    assert [hook.plugin for hook in hooks.of("request_finished")] == ["other"]
+    assert [hook.plugin for hook in hooks.of("tunnel_opened")] == ["quiet"]
