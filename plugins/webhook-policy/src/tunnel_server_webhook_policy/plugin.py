@@ -121,11 +121,11 @@ class WebhookPolicy:
 
     @hookimpl
     def request_finished(self, request: FinishedRequest) -> None:
-        if self._events is not None and "request_finished" in self._settings["events"]:
+        if self._events is not None:
             self._events.put("request_finished", of_request(request))
 
     def _tell(self, event: str, tunnel: Tunnel) -> None:
-        if self._events is not None and event in self._settings["events"]:
+        if self._events is not None:
             self._events.put(event, of_tunnel(tunnel))
 
     def _is_guarded(self, tunnel: Tunnel) -> bool:
