@@ -83,8 +83,8 @@ class ControlPlane:
             Route("GET", "/", self._root, every),
             Route("GET", "/healthz", _healthz, every),
             Route("GET", "/readyz", self._readyz, every),
-            Route("GET", "/.well-known/acme-challenge/{token}", self._challenge, every),
         ]
+        app.router.add_get("/.well-known/acme-challenge/{token}", self._challenge)  # of tunnels' hosts, too
         table: dict[tuple[str, str], dict[str, tuple[str, Handler]]] = {}
         for plugin, route in [*(("", route) for route in own), *self._others]:
             by_host = table.setdefault((route.method.upper(), route.path), {})
