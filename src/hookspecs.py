@@ -157,7 +157,8 @@ def register_commands() -> Sequence[Command]:  # type: ignore[empty-body]
 
 @hookspec
 def register_routes() -> Sequence[Route]:  # type: ignore[empty-body]
-    """Add addresses to the server's own hosts. A handler that raises answers 500.
+    """Add addresses to the server's own hosts. A handler that raises answers 500, one that takes longer than
+    ``hook_timeout`` after the request's body is there, too.
 
     Combines: all of them.
     Fails: the server does not start; nor does it if an address is taken.
@@ -181,6 +182,8 @@ def register_metrics() -> Sequence[Any]:  # type: ignore[empty-body]
 def dns_challenge() -> DnsChallenge | None:
     """Offer to publish TXT records, so that certificates for wildcards can be had (RFC 8555 §8.4).
 
+    Called once, and only by a server that gets its certificates by ACME.
+
     Combines: the first that is not ``None`` is used.
     Fails: the server does not start.
 
@@ -190,7 +193,7 @@ def dns_challenge() -> DnsChallenge | None:
 
 @hookspec
 def startup(server: Server) -> Awaitable[None] | None:
-    """Begin. Async; ports are opened once all plugins have returned.
+    """Begin. Async; the ports for clients and visitors are opened once all plugins have returned.
 
     Combines: one after the other.
     Fails: the server does not start; nor does it if one takes longer than 30 s.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import re
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ HOUSE = {
     "reserved-names": "tunnel_server.house.reserved_names:ReservedNames",
     "private-tunnels": "tunnel_server.house.private_tunnels:PrivateTunnels",
 }
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}")
 ATTRIBUTE = "plugin"  # of a module, what to use in the module's place
 
 
@@ -48,6 +50,8 @@ def places(modules: Iterable[str] = (), folder: str = "") -> list[Place]:
     ]
     by_name: dict[str, Place] = {}
     for place in found:
+        if _NAME.fullmatch(place.name) is None:
+            raise InvalidPlugin(f"{place.name!r} ({place.source}) is no name of a plugin: letters, digits and hyphens")
         if place.name in by_name:
             raise InvalidPlugin(f"two plugins are called {place.name}: {by_name[place.name].source}, {place.source}")
         by_name[place.name] = place

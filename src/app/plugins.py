@@ -67,6 +67,9 @@ def found_plugins(
     """
     where = known.where_plugins_are(flags, environ, file)
     found = chosen(places(where["plugin_modules"], where["plugins_dir"]), where["plugins"])
+    missing = [target for target in where["plugin_modules"] if f"module {target}" not in {p.source for p in found}]
+    if missing:
+        raise InvalidPlugin(f"{missing[0]} is given as a plugin, and the setting plugins does not name it")
     plugins = [Plugin(place.name, place.version, place.source, loaded(place)) for place in found]
     return Hooks([*plugins, *(Plugin(_name_of(body), "", "given", body) for body in extra)])
 

@@ -75,6 +75,7 @@ async def serve(container: Container, settings: Settings, stop: asyncio.Event) -
             tls_port=ports.tls.port if ports.tls else None,
             metrics_port=ports.metrics.port,
         )
+        _tell_of_plugins(container.hooks())
         _greet(settings, ports.ssh.port)
         if settings.dev_tls:
             print(container.dev_certificate().how_to_trust, flush=True)
@@ -139,6 +140,13 @@ async def start(container: Container, settings: Settings, stack: contextlib.Asyn
             container.relay().https_at(tls.port)
     container.readiness().begin()
     return Ports(metrics, ssh, http, tls)
+
+
+def _tell_of_plugins(plugins: Hooks) -> None:
+    """Say which policies are in force, and if nobody can log in by them."""
+    log.info("plugins.loaded", names=", ".join(plugin.name for plugin in plugins.plugins))
+    if not plugins.of("authenticate_client"):
+        log.warning("plugins.nobody-may-log-in", reason="no plugin accepts clients; accept-any-key does")
 
 
 def _warn_of_names(container: Container, settings: Settings) -> None:

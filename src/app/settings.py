@@ -241,10 +241,12 @@ class _Sources:
                 raw, self.origins[name] = source[name]
                 try:
                     return its.read(raw)
-                except ValueError as error:
-                    self.wrong.append(_complaint(name, its, self.origins[name], raw, str(error)))
-                except Exception as error:  # a plugin's reader may raise anything
-                    self.wrong.append(_complaint(name, its, self.origins[name], raw, f"cannot be read: {error!r}"))
+                except Exception as error:  # a plugin's reader may raise anything, and quote the value
+                    ours = its.read.__module__.startswith("tunnel_server.")
+                    problem = str(error) if isinstance(error, ValueError) else f"cannot be read: {error!r}"
+                    if its.secret and not ours:
+                        problem = "is not as it has to be"
+                    self.wrong.append(_complaint(name, its, self.origins[name], raw, problem))
                 return None
         return None
 

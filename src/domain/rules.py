@@ -1,11 +1,11 @@
-"""What plugins want to do with the requests of one tunnel, and to hear of them."""
+"""What the domain asks of policies: who may log in, who may have which tunnel, what is done with its requests."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from tunnel_server.domain.access import Verdict
@@ -25,10 +25,14 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """An answer that takes time. ``finished`` are those who want to hear of the end already, and grows meanwhile."""
+    """An answer that takes time. ``finished`` are those who want to hear of the end already, and grows meanwhile.
 
-    decision: Awaitable[Verdict]
+    ``drop`` is called when nobody waits for it any more.
+    """
+
+    decision: Coroutine[Any, Any, Verdict]
     finished: list[Callable[[FinishedRequest], None]]
+    drop: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tunnel_server.domain.forwarding import HOP_BY_HOP
+from tunnel_server.domain.forwarding import HOP_BY_HOP, VISITOR_FIELDS
 
 if TYPE_CHECKING:
     from tunnel_server.domain.tunnel import Tunnel
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]{0,16384}")
 # What decides where a message ends, or where it goes, is not for a plugin to change.
-_OURS = frozenset(name.decode() for name in HOP_BY_HOP) | {"host", "content-length", "trailer"}
+_OURS = frozenset(name.decode() for name in HOP_BY_HOP | VISITOR_FIELDS) | {"host", "content-length", "trailer"}
 
 
 class Request:
@@ -118,6 +118,11 @@ class Headers:
     def _without(self, name: str) -> list[bytes]:
         wanted = name.lower().encode("latin-1")
         return [line for line in self.lines if line.partition(b":")[0].lower() != wanted]
+
+
+def may_change(name: str) -> bool:
+    """Tell whether a field may be set, removed or hidden by a plugin."""
+    return _NAME.fullmatch(name) is not None and name.lower() not in _OURS
 
 
 def is_field(name: str, value: str) -> bool:

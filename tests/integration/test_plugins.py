@@ -9,6 +9,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable
+from math import inf, nan
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import asyncssh
 import pytest
 from aiohttp import web
 from prometheus_client import Counter
+from prometheus_client.core import GaugeMetricFamily
 from rig import LIMIT, Rig, Service, answering, plain, until, with_plugins
 
 from tunnel_server import (
@@ -130,7 +132,10 @@ async def test_a_client_that_is_rejected_is_told_why_and_may_try_its_next_key(ma
         assert 'ssh_logins_total{outcome="rejected"} 1.0' in rig.counted
 
 
-@pytest.mark.parametrize("answer", [17, "yes", Accept({"a": 1}), Reject(3)], ids=repr)  # type: ignore[dict-item,arg-type]
+NO_ANSWERS: list[Any] = [17, "yes", Accept({"a": 1}), Reject(3), Accept({}, 10**400), Accept({}, nan), Accept(3)]  # type: ignore[dict-item,arg-type]
+
+
+@pytest.mark.parametrize("answer", NO_ANSWERS, ids=range(len(NO_ANSWERS)))
 async def test_nonsense_about_a_client_rejects_it(make_rig: MakeRig, answer: object) -> None:
     judge, hooks = judged()
     judge.client = lambda client: answer
@@ -204,6 +209,16 @@ async def test_a_client_leaves_when_what_let_it_in_expires(make_rig: MakeRig) ->
 
         async with asyncio.timeout(LIMIT):
             await client.wait_closed()
+
+
+@pytest.mark.parametrize("moment", [0.0, -inf])
+async def test_what_has_expired_lets_nobody_in(make_rig: MakeRig, moment: float) -> None:
+    judge, hooks = judged()
+    judge.client = Accept({}, moment)
+    async with make_rig(plugins=hooks) as rig:
+        with pytest.raises(asyncssh.PermissionDenied):
+            async with rig.client():
+                pass
 
 
 async def test_a_client_with_a_certificate_is_its_key_and_policies_see_the_certificate(make_rig: MakeRig) -> None:
@@ -321,7 +336,12 @@ async def test_a_client_that_dies_while_a_policy_thinks_leaves_no_tunnel(make_ri
         (Refuse(429, "slow down", (("Retry-After", "7"),)), 429, "retry-after", "7"),
         (Challenge('Basic realm="here"'), 401, "www-authenticate", 'Basic realm="here"'),
         (Login("https://login.test/", ("a=b; Path=/",)), 307, "set-cookie", "a=b; Path=/"),
+        (Refuse(499, "gone"), 499, "x", None),
         (Refuse(200, "x"), 503, "x", None),
+        (Refuse(403, "\ud800"), 503, "x", None),
+        (Challenge("Basic", "\ud800"), 503, "x", None),
+        (Allow(frozenset({"Host"})), 503, "x", None),
+        (Allow(frozenset({"☃", 7})), 503, "x", None),  # type: ignore[arg-type]
         (Refuse(400, "x", (("A\r\nB", "c"),)), 503, "x", None),
         (Refuse(400, "x", (("Content-Length", "0"),)), 503, "x", None),
         (Login("javascript:alert(1)"), 503, "location", None),
@@ -351,6 +371,95 @@ async def test_a_policy_that_hangs_refuses_and_its_visitor_alone_waits(make_rig:
             assert (await rig.get(host)).body == b"app"
             assert not slow.done()
             assert (await slow).status == 503
+
+
+async def test_a_tunnel_that_closes_while_a_policy_thinks_is_not_served(make_rig: MakeRig) -> None:
+    judge, hooks = judged()
+    thinking, go = asyncio.Event(), asyncio.Event()
+
+    async def think() -> None:
+        thinking.set()
+        await go.wait()
+
+    judge.request = lambda request: think()
+    async with make_rig(plugins=hooks) as rig, Service(answering(plain(b"secret"))) as service:
+        async with rig.tunnel(service.port) as host:
+            asking = asyncio.create_task(rig.get(host))
+            async with asyncio.timeout(LIMIT):
+                await thinking.wait()
+            rig.ssh.close_tunnel(rig.registry.all()[0], "revoked")
+            go.set()
+
+            assert (await asking).status == 502
+        assert service.connections == 0
+
+
+async def test_policies_under_way_hold_up_no_stop(make_rig: MakeRig) -> None:
+    judge, hooks = judged()
+    thinking = asyncio.Event()
+
+    async def think() -> None:
+        thinking.set()
+        await asyncio.sleep(3600)
+
+    judge.request = lambda request: think()
+    async with make_rig(plugins=hooks, grace_period=0.2) as rig, Service(answering(plain(b"x"))) as service:
+        async with rig.tunnel(service.port) as host:
+            visit = await rig.connect()
+            await visit.send("GET", "/", f"Host: {host}")
+            async with asyncio.timeout(LIMIT):
+                await thinking.wait()
+            began = time.monotonic()
+    assert time.monotonic() - began < 5
+
+
+async def test_a_bad_request_behind_a_good_one_is_answered_and_its_end_told_of_nobody(make_rig: MakeRig) -> None:
+    ended: list[FinishedRequest] = []
+
+    class Counts:
+        @hookimpl
+        def authorize_request(self) -> Abstain:
+            return Abstain(finished=ended.append)
+
+    async with make_rig(plugins=with_plugins(counts=Counts)) as rig, Service(answering(plain(b"x"))) as service:
+        async with rig.tunnel(service.port) as host:
+            visit = await rig.connect()
+            await visit.send("GET", "/", f"Host: {host}")
+            assert (await visit.answer()).status == 200
+            await visit.raw(b"BAD\r\n\r\n")
+
+            assert (await visit.answer()).status == 400
+        assert len(ended) == 1
+
+
+async def test_an_upgrade_passes_policies_and_transformations(make_rig: MakeRig) -> None:
+    class Marks:
+        @hookimpl
+        def transform_request_headers(self, headers: Headers) -> None:
+            headers.set("X-In", "1")
+
+        @hookimpl
+        def transform_response_headers(self, status: int, headers: Headers) -> None:
+            headers.set("X-Out", str(status))
+
+    heads: list[bytes] = []
+
+    async def upgrade(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 101 Go\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
+        writer.write(await reader.readexactly(3))
+
+    async with make_rig(plugins=with_plugins(marks=Marks)) as rig, Service(upgrade) as service:
+        async with rig.tunnel(service.port) as host:
+            visit = await rig.connect()
+            await visit.send("GET", "/", f"Host: {host}", "Connection: Upgrade", "Upgrade: tcp")
+            status, fields = await visit.head()
+            await visit.raw(b"abc")
+            async with asyncio.timeout(LIMIT):
+                echoed = await visit.reader.readexactly(3)
+
+    assert (status, dict(fields)["X-Out"], echoed) == (101, "101", b"abc")
+    assert b"\r\nX-In: 1\r\n" in heads[0]
 
 
 async def test_pipelined_requests_wait_for_a_slow_policy_in_order(make_rig: MakeRig) -> None:
@@ -471,6 +580,17 @@ async def test_headers_are_changed_on_both_ways_and_what_a_policy_hides_is_hidde
     assert (answer.field("server"), answer.field("x-status")) == (None, "200")
 
 
+async def test_a_transformation_that_is_not_awaited_shows_nothing(make_rig: MakeRig) -> None:
+    class Late:
+        @hookimpl
+        def transform_response_headers(self, headers: Headers) -> Any:
+            return slowly(headers)
+
+    async with make_rig(plugins=with_plugins(late=Late)) as rig, Service(answering(plain(b"secret"))) as service:
+        async with rig.tunnel(service.port) as host:
+            assert (await rig.get(host)).status == 502
+
+
 @pytest.mark.parametrize("hook", ["transform_request_headers", "transform_response_headers"])
 async def test_a_transformation_that_fails_shows_nothing(make_rig: MakeRig, hook: str) -> None:
     def fail(headers: Headers) -> None:
@@ -516,7 +636,13 @@ class Adds:
                 raise RuntimeError("a defect")
             return web.Response(text=request.match_info["what"])
 
-        return [Route("GET", "/adds/{what}", page, ("api",))]
+        async def away(request: web.Request) -> web.Response:
+            raise web.HTTPFound("/elsewhere", headers={"X-Why": "moved"})
+
+        return [
+            Route("GET", "/adds/{what}", page, ("api",)),
+            Route("GET", "/{any:.*}", away, ("auth",)),
+        ]
 
     @hookimpl
     def register_metrics(self) -> list[Any]:
@@ -535,7 +661,29 @@ async def test_a_plugin_adds_words_addresses_and_metrics(make_rig: MakeRig) -> N
         assert (await rig.get("api.tunnels.test", "/adds/x")).body == b"x"
         assert (await rig.get("api.tunnels.test", "/adds/fail")).status == 500
         assert (await rig.get("tunnels.test", "/adds/x")).status == 404
+        away = await rig.get("auth.tunnels.test", "/adds/x")
+        assert (away.status, away.field("location"), away.field("x-why")) == (302, "/elsewhere", "moved")
+        assert (await rig.get("api.tunnels.test", "/adds/x", method="HEAD")).status == 200
         assert "adds_seen_total 0.0" in rig.counted
+
+
+@pytest.mark.parametrize("given", [["text"], [GaugeMetricFamily("bad", "x", labels=["a"]), 1], 7])
+async def test_a_collector_that_gives_nonsense_is_left_out(make_rig: MakeRig, given: Any) -> None:
+    class Bad:
+        def describe(self) -> list[Any]:
+            return []
+
+        def collect(self) -> Any:
+            return given
+
+    class Plugin:
+        @hookimpl
+        def register_metrics(self) -> list[Any]:
+            return [Bad()]
+
+    async with make_rig(plugins=with_plugins(bad=Plugin)) as rig:
+        assert "tunnel_server_tunnels 0.0" in rig.counted
+        assert 'hook="register_metrics",kind="raised",plugin="bad"} 1.0' in rig.counted
 
 
 @pytest.mark.parametrize(

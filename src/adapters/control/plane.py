@@ -7,6 +7,7 @@ import html
 import json
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -15,7 +16,7 @@ from aiohttp import web
 
 from tunnel_server.domain.errors import InvalidPlugin
 from tunnel_server.domain.negotiation import Answer, preferred
-from tunnel_server.domain.routing import Router, Surface, ToControl
+from tunnel_server.domain.routing import Surface
 from tunnel_server.hookspecs import Route
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ UNLESS_SET = {
 }
 
 _HOSTS = {Surface.ROOT: "", Surface.AUTH: "auth", Surface.API: "api"}
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 log = structlog.get_logger()
 
@@ -60,60 +60,52 @@ class ControlPlane:
         self._hsts = hsts
         self._challenge_answer = challenge_answer
         self._others = routes
-        self._router = Router(base)
-        self._runner: web.AppRunner | None = None
+        self._runners: dict[Surface, web.AppRunner] = {}
 
     async def __aenter__(self) -> Self:
-        app = web.Application(middlewares=[_tidy])
-        self._add_routes(app)
-        app.on_response_prepare.append(self._last_answer)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, logger=_quiet())
-        await self._runner.setup()
+        for surface in Surface:
+            app = web.Application(middlewares=[_tidy])
+            self._add_routes(app, _HOSTS[surface])
+            app.on_response_prepare.append(self._last_answer)
+            self._runners[surface] = web.AppRunner(app, access_log=None, handle_signals=False, logger=_quiet())
+            await self._runners[surface].setup()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._runner is not None
-        await self._runner.cleanup()
+        for runner in self._runners.values():
+            await runner.cleanup()
 
-    def _add_routes(self, app: web.Application) -> None:
-        every = ("", "auth", "api")
-        own = [
-            Route("GET", "/", self._root, every),
-            Route("GET", "/healthz", _healthz, every),
-            Route("GET", "/readyz", self._readyz, every),
+    def _add_routes(self, app: web.Application, host: str) -> None:
+        routes = [
+            ("", Route("GET", "/", self._root)),
+            ("", Route("GET", "/healthz", _healthz)),
+            ("", Route("GET", "/readyz", self._readyz)),
+            ("", Route("GET", "/.well-known/acme-challenge/{token}", self._challenge)),
+            *((plugin, route) for plugin, route in self._others if host in route.hosts),
         ]
-        app.router.add_get("/.well-known/acme-challenge/{token}", self._challenge)  # of tunnels' hosts, too
-        table: dict[tuple[str, str], dict[str, tuple[str, Handler]]] = {}
-        for plugin, route in [*(("", route) for route in own), *self._others]:
-            by_host = table.setdefault((route.method.upper(), route.path), {})
-            for host in route.hosts:
-                if host in by_host:
-                    whose = by_host[host][0] or "the server"
-                    raise InvalidPlugin(f"plugin {plugin}: {route.method} {route.path} on {host!r} is {whose}'s")
-                by_host[host] = plugin, route.handler
-        for (method, path), by_host in table.items():
+        taken: dict[tuple[str, str], str] = {}
+        for plugin, route in routes:
+            place = route.method, route.path
+            if place in taken:
+                whose = taken[place] or "the server"
+                raise InvalidPlugin(f"plugin {plugin}: {route.method} {route.path} on {host!r} is {whose}'s")
+            taken[place] = plugin
+            add = app.router.add_get if route.method == "GET" else partial(app.router.add_route, route.method)
             try:
-                app.router.add_route(method, path, self._by_host(by_host))
+                add(route.path, route.handler)
             except (ValueError, RuntimeError) as error:
-                plugin = next(iter(by_host.values()))[0]
-                raise InvalidPlugin(f"plugin {plugin}: {method} {path} cannot be served: {error}") from None
+                raise InvalidPlugin(f"plugin {plugin}: {route.method} {route.path} cannot be served: {error}") from None
 
-    def _by_host(self, handlers: dict[str, tuple[str, Handler]]) -> Handler:
-        async def handle(request: web.Request) -> web.StreamResponse:
-            route = self._router.route(request.host, "/")
-            found = handlers.get(_HOSTS[route.surface]) if isinstance(route, ToControl) else None
-            if found is None:
-                raise web.HTTPNotFound
-            return await found[1](request)
+    def protocol(self, surface: Surface) -> asyncio.Protocol:
+        """Return a protocol that takes over a connection at a message boundary, answers once and closes it.
 
-        return handle
-
-    def protocol(self) -> asyncio.Protocol:
-        """Return a protocol that takes over a connection at a message boundary, answers once and closes it."""
-        assert self._runner is not None and self._runner.server is not None
-        return self._runner.server()
+        ``surface`` is the one of the server's hosts that the request is for.
+        """
+        server = self._runners[surface].server
+        assert server is not None
+        return server()
 
     async def _last_answer(self, request: web.Request, response: web.StreamResponse) -> None:
         # The next request on this connection may be for a tunnel, so the connection ends here.

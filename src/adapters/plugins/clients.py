@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from math import isnan
 from typing import TYPE_CHECKING
 
@@ -29,9 +28,9 @@ class PluginClientPolicies(ClientPolicies):
         answers: list[Accept | Reject | None] = []
         for hook in self._hooks:
             try:
-                answer = await self._calls.ask(hook, client=client, certificate=certificate)
-                if not _is_answer(answer):
-                    raise self._calls.nonsense(hook.plugin, hook.hook, answer)
+                answer = _sound(await self._calls.ask(hook, client=client, certificate=certificate))
+                if answer is _NONSENSE:
+                    raise self._calls.nonsense(hook.plugin, hook.hook, "what is no answer")
             except HookFailed:
                 return FAILED
             answers.append(answer)
@@ -40,13 +39,20 @@ class PluginClientPolicies(ClientPolicies):
         return admit(answers)
 
 
-def _is_answer(answer: object) -> bool:
-    if isinstance(answer, Accept):
-        return (
-            isinstance(answer.attributes, Mapping)
-            and len(answer.attributes) <= MAX_ATTRIBUTES
-            and all(isinstance(part, str) for entry in answer.attributes.items() for part in entry)
-            and isinstance(answer.expires_at, int | float)
-            and not isnan(answer.expires_at)
-        )
-    return answer is None or (isinstance(answer, Reject) and isinstance(answer.reason, str))
+_NONSENSE = Reject("")
+
+
+def _sound(answer: object) -> Accept | Reject | None:
+    """Return a copy of an answer, with nothing in it that could change or raise; ``_NONSENSE`` if it is none."""
+    try:
+        if isinstance(answer, Accept):
+            ends, attributes = float(answer.expires_at), dict(answer.attributes)
+            if isnan(ends) or len(attributes) > MAX_ATTRIBUTES:
+                return _NONSENSE
+            texts = all(isinstance(part, str) for entry in attributes.items() for part in entry)
+            return Accept(attributes, ends) if texts else _NONSENSE
+        if answer is None:
+            return None
+        return answer if isinstance(answer, Reject) and isinstance(answer.reason, str) else _NONSENSE
+    except Exception:
+        return _NONSENSE

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import inspect
 from collections import deque
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from tunnel_server.adapters.plugins.calls import Calls, HookFailed, Implementation
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from tunnel_server.domain.visit import FinishedRequest
 
 MAX_WAITING = 10_000  # events of one plugin
-TURN = 100  # events told to one plugin before others have their turn
+TURN = 0.002  # seconds in which one plugin is told of events before others have their turn
 LAST_WORDS = 2.0  # seconds that plugins have for what waits at the stop
 
 _Event = tuple[Implementation, dict[str, Any]]
@@ -43,6 +44,9 @@ class Events(TunnelEvents):
             async with asyncio.timeout(LAST_WORDS):
                 while any(self._queues.values()):
                     await asyncio.sleep(0.01)
+        for queue in self._queues.values():
+            for hook, _ in queue:
+                self._calls.failed(hook.plugin, hook.hook, "dropped")
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -68,8 +72,8 @@ class Events(TunnelEvents):
 
     async def _tell_on(self, plugin: str) -> None:
         queue, wake = self._queues[plugin], self._wake[plugin]
-        told = 0
         while True:
+            until = perf_counter() + TURN
             while queue:
                 hook, values = queue[0]
                 with contextlib.suppress(HookFailed):
@@ -77,8 +81,8 @@ class Events(TunnelEvents):
                     if inspect.isawaitable(answer):
                         await self._calls.settle(hook.plugin, hook.hook, answer)
                 queue.popleft()
-                told += 1
-                if told % TURN == 0:
+                if perf_counter() > until:
                     await asyncio.sleep(0)
+                    until = perf_counter() + TURN
             wake.clear()
             await wake.wait()

@@ -67,7 +67,9 @@ class Hooks:
         """Leave out hooks that a plugin has set to ``None`` once it knew its settings: they cost nothing."""
         bodies = {plugin.name: self._manager.get_plugin(plugin.name) for plugin in self.plugins}
         self._by_hook = {
-            hook: tuple(each for each in found if getattr(bodies[each.plugin], hook, each) is not None)
+            hook: tuple(
+                each for each in found if getattr(bodies[each.plugin], "__dict__", {}).get(hook, each) is not None
+            )
             for hook, found in self._by_hook.items()
         }
 
@@ -93,7 +95,7 @@ def _instance(plugin: Plugin) -> Any:
         return plugin.body
     try:
         return plugin.body()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InvalidPlugin(f"plugin {plugin.name} ({plugin.source}) cannot be made: {_one_line(error)}") from error
 
 
@@ -109,6 +111,8 @@ def _check(name: str, body: Any) -> None:
             raise InvalidPlugin(f"plugin {name}: there is no hook {hook}")
         if marks.get("wrapper") or marks.get("hookwrapper"):
             raise InvalidPlugin(f"plugin {name}: {hook} is a wrapper, which is not for plugins of this server")
+        if any(p.kind is p.KEYWORD_ONLY for p in inspect.signature(function).parameters.values()):  # type: ignore[arg-type]
+            raise InvalidPlugin(f"plugin {name}: {hook} has arguments that go by keyword only")
         if inspect.iscoroutinefunction(function) and hook not in ASYNC:
             raise InvalidPlugin(f"plugin {name}: {hook} may not be async")
     for hook in NAMES:

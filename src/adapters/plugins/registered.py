@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.registry import Collector
 
 from tunnel_server.adapters.plugins.calls import Calls, HookFailed, Implementation
@@ -19,6 +21,8 @@ from tunnel_server.domain.session import HELLO, TUNNEL_URL
 from tunnel_server.hookspecs import Command, Route
 
 _WORD = re.compile(r"[a-z][a-z0-9-]{0,31}")
+BODY_WITHIN = 30.0  # seconds
+_METHOD = re.compile(r"[A-Z]{1,32}")
 _HOSTS = frozenset({"", "auth", "api"})
 
 
@@ -56,6 +60,8 @@ def commands(hooks: Hooks) -> dict[str, tuple[str, Command]]:
         for command in _each(hook, Command, _at_start(hook)):
             if not isinstance(command.name, str) or _WORD.fullmatch(command.name) is None:
                 raise InvalidPlugin(f"plugin {hook.plugin}: {command.name!r} is no word for a command")
+            if not callable(command.run):
+                raise InvalidPlugin(f"plugin {hook.plugin}: the command {command.name} has nothing to run")
             if command.name in (HELLO, TUNNEL_URL):
                 raise InvalidPlugin(f"plugin {hook.plugin}: the command {command.name} is the server's own")
             if command.name in found:
@@ -73,10 +79,22 @@ def routes(hooks: Hooks, calls: Calls) -> list[tuple[str, Route]]:
     found: list[tuple[str, Route]] = []
     for hook in hooks.of("register_routes"):
         for route in _each(hook, Route, _at_start(hook)):
-            if not route.path.startswith("/") or not callable(route.handler) or not set(route.hosts) <= _HOSTS:
+            if not _is_route(route):
                 raise InvalidPlugin(f"plugin {hook.plugin}: {route.method} {route.path!r} on {route.hosts} is no route")
             found.append((hook.plugin, replace(route, handler=_guarded(hook.plugin, route.handler, calls))))
     return found
+
+
+def _is_route(route: Route) -> bool:
+    return (
+        isinstance(route.method, str)
+        and _METHOD.fullmatch(route.method) is not None
+        and isinstance(route.path, str)
+        and route.path.startswith("/")
+        and callable(route.handler)
+        and isinstance(route.hosts, tuple)
+        and set(map(str, route.hosts)) <= _HOSTS
+    )
 
 
 def _guarded(plugin: str, handler: Callable[[Any], Awaitable[Any]], calls: Calls) -> Callable[[Any], Awaitable[Any]]:
@@ -84,23 +102,31 @@ def _guarded(plugin: str, handler: Callable[[Any], Awaitable[Any]], calls: Calls
 
     async def guarded(request: web.Request) -> web.StreamResponse:
         try:
+            await _received(request)
             answer = await calls.settle(plugin, "register_routes", _answer(handler, request))
-            if not isinstance(answer, web.StreamResponse | web.HTTPException):
+            if not isinstance(answer, web.StreamResponse):
                 raise calls.nonsense(plugin, "register_routes", answer)
         except HookFailed:
             raise web.HTTPInternalServerError from None
-        if isinstance(answer, web.HTTPException):
-            raise answer
         return answer
 
     return guarded
+
+
+async def _received(request: web.Request) -> None:
+    """Wait for the request's body: how long that takes is its visitor's affair, and no fault of the handler."""
+    try:
+        async with asyncio.timeout(BODY_WITHIN):
+            await request.read()
+    except TimeoutError:
+        raise web.HTTPRequestTimeout from None
 
 
 async def _answer(handler: Callable[[Any], Awaitable[Any]], request: web.Request) -> Any:
     try:
         return await handler(request)
     except web.HTTPException as error:  # aiohttp's way to answer
-        return error
+        return web.Response(status=error.status, reason=error.reason, headers=error.headers, body=error.body)
 
 
 def add_collectors(hooks: Hooks, calls: Calls, add: Callable[[Collector], None]) -> None:
@@ -154,7 +180,29 @@ class _Guarded(Collector):
             return
 
     def _as_hook(self) -> Implementation:
-        return Implementation(self._plugin, "register_metrics", lambda: list(self._collector.collect()), ())
+        return Implementation(self._plugin, "register_metrics", self._read, ())
+
+    def _read(self) -> list[Any]:
+        """Return what is counted; raise if that cannot be shown, so that nothing of it is."""
+        found = list(self._collector.collect())
+        shelf = CollectorRegistry()
+        shelf.register(_Shelf(found))
+        generate_latest(shelf)
+        return found
+
+
+class _Shelf(Collector):
+    """Gives what it was given."""
+
+    def __init__(self, families: list[Any]) -> None:
+        self._families = families
+
+    def describe(self) -> list[Any]:
+        """Return no names: it stands alone."""
+        return []
+
+    def collect(self) -> list[Any]:
+        return self._families
 
 
 def _at_start(hook: Implementation, **values: Any) -> Any:

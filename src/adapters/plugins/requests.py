@@ -11,7 +11,7 @@ from tunnel_server.adapters.plugins.calls import UNDECIDED, Calls, HookFailed, I
 from tunnel_server.domain.access import ALLOW, Abstain, Allow, Answer, Challenge, Login, Refuse, Verdict, decide
 from tunnel_server.domain.rules import Decision, Pending, RequestRules, Rules
 from tunnel_server.domain.tunnel import Access
-from tunnel_server.domain.visit import FinishedRequest, Headers, Request, is_field
+from tunnel_server.domain.visit import FinishedRequest, Headers, Request, is_field, may_change
 
 if TYPE_CHECKING:
     from tunnel_server.adapters.plugins.events import Events
@@ -81,7 +81,9 @@ class PluginRequestRules(RequestRules):
                         return Decision(answer, finished)
                 answers.append(answer)
             if waits:
-                return Pending(self._when_all_answered(policies, answers, finished, private), finished)
+                return Pending(
+                    self._when_all_answered(policies, answers, finished, private), finished, lambda: _close(answers)
+                )
             if not finished and len(answers) == 1 and answers[0] is ALLOW:
                 return _ALLOWED  # as nearly always
             return Decision(decide(answers, private=private), finished)
@@ -106,8 +108,13 @@ class PluginRequestRules(RequestRules):
     async def _settled(self, plugin: str, hook: str, answer: Any, finished: list[_Finished]) -> Any:
         if not inspect.isawaitable(answer):
             return answer
+
+        async def noted() -> Answer | None:
+            # Noted by the policy's own task: whoever waits for it may leave before it is collected.
+            return self._sound(plugin, hook, await answer, finished)
+
         try:
-            return self._sound(plugin, hook, await self._calls.settle(plugin, hook, answer), finished)
+            return await self._calls.settle(plugin, hook, noted())
         except HookFailed:
             return UNDECIDED
 
@@ -150,7 +157,10 @@ class PluginRequestRules(RequestRules):
     def _each(self, hooks: tuple[Implementation, ...], **values: Any) -> bool:
         try:
             for hook in hooks:
-                self._calls.call(hook, **values)
+                value = self._calls.call(hook, **values)
+                if value is not None:  # such as a coroutine, which has changed nothing yet
+                    _close([value])
+                    raise self._calls.nonsense(hook.plugin, hook.hook, value)
         except HookFailed:
             return False
         return True
@@ -176,10 +186,12 @@ def _with_tunnel(hook: Implementation, tunnel: Tunnel) -> Callable[[Request], An
 
 
 def _close(answers: list[Any]) -> None:
-    """End the coroutines among ``answers``, which nobody will await."""
+    """End what among ``answers`` nobody will await; what has begun ends with its task."""
     for answer in answers:
-        if inspect.iscoroutine(answer):
+        if inspect.iscoroutine(answer) and inspect.getcoroutinestate(answer) == inspect.CORO_CREATED:
             answer.close()
+        elif isinstance(answer, asyncio.Future):
+            answer.cancel()
 
 
 def _refuse_all(request: Request) -> Refuse:
@@ -190,20 +202,21 @@ def _is_sound(answer: Answer) -> bool:
     """Tell whether an answer may be written to a visitor as it is."""
     match answer:
         case Allow(hidden, finished):
-            return isinstance(hidden, frozenset) and (finished is None or callable(finished))
+            hideable = isinstance(hidden, frozenset) and all(isinstance(n, str) and may_change(n) for n in hidden)
+            return hideable and (finished is None or callable(finished))
         case Abstain(finished):
             return callable(finished)
         case Refuse(status, reason, headers):
             return (
                 isinstance(status, int)
                 and 400 <= status <= 599
-                and isinstance(reason, str)
+                and _is_text(reason)
                 and isinstance(headers, tuple)
                 and len(headers) <= MAX_HEADERS
                 and all(isinstance(entry, tuple) and len(entry) == 2 and _is_header(*entry) for entry in headers)
             )
         case Challenge(challenge, reason):
-            return isinstance(challenge, str) and isinstance(reason, str) and is_field("www-authenticate", challenge)
+            return isinstance(challenge, str) and _is_text(reason) and is_field("www-authenticate", challenge)
         case Login(location, cookies):
             return (
                 isinstance(location, str)
@@ -215,6 +228,11 @@ def _is_sound(answer: Answer) -> bool:
                 and len(cookies) <= MAX_HEADERS
                 and all(isinstance(cookie, str) and is_field("set-cookie", cookie) for cookie in cookies)
             )
+
+
+def _is_text(value: object) -> bool:
+    """Tell whether ``value`` is text that can be sent: a lone surrogate cannot."""
+    return isinstance(value, str) and value.encode("utf-8", "ignore").decode() == value
 
 
 def _is_header(name: object, value: object) -> bool:

@@ -52,6 +52,7 @@ class PluginServer(Server):
         self._connections = connections
         self._calls = calls
         self._tasks: set[asyncio.Task[None]] = set()
+        self._stopped = False
 
     @property
     def base(self) -> BaseUrl:
@@ -79,6 +80,9 @@ class PluginServer(Server):
         self._connections.close_tunnel(tunnel, reason)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        if self._stopped:
+            work.close()
+            return
         task = asyncio.ensure_future(self._guarded(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -90,7 +94,8 @@ class PluginServer(Server):
             self._calls.failed(self._plugin, "spawn", "raised", error)
 
     async def stop(self) -> None:
-        """Cancel what was spawned; what does not heed that is left alone."""
+        """Cancel what was spawned; what does not heed that is left alone, and nothing more is begun."""
+        self._stopped = True
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -132,6 +137,9 @@ class Lives:
                     reason = error.__cause__ or f"it took longer than {START_WITHIN:g} s"
                     await self._end()
                     raise InvalidPlugin(f"plugin {plugin} failed in startup: {reason}") from error
+                except asyncio.CancelledError:
+                    await self._end()
+                    raise
             self._started.append(plugin)
         return self
 
@@ -142,8 +150,7 @@ class Lives:
 
     async def _end(self) -> None:
         ends = {hook.plugin: hook for hook in self._hooks.of("shutdown")}
-        for server in self._servers.values():
-            await server.stop()
+        await asyncio.gather(*(server.stop() for server in self._servers.values()))
         for plugin in reversed(self._started):
             if plugin in ends:
                 try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -64,11 +65,20 @@ class PluginTunnelPolicies(TunnelPolicies):
         return request
 
 
+def _is_json(value: object) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
+
+
 def _may_be(changed: ForwardRequest, request: ForwardRequest) -> bool:
     """Tell whether a policy may make ``changed`` of ``request``: what its client knows it by stays."""
     return (
         replace(request, access=changed.access, meta=changed.meta, inject=changed.inject, https_only=changed.https_only)
         == changed
+        and _is_json(changed.meta)
         and isinstance(changed.access, Access)
         and isinstance(changed.https_only, bool)
         and isinstance(changed.inject, tuple)

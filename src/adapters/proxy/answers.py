@@ -165,7 +165,10 @@ def answer_bytes(problem: Problem, accept: bytes, with_body: bool, more: bytes =
 
 
 def _phrase(status: int) -> str:
-    return HTTPStatus(status).phrase
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:  # a policy may answer one that has no name
+        return "Refused"
 
 
 def _page(problem: Problem) -> str:

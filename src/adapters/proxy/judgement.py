@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Protocol
+
+import structlog
 
 from tunnel_server.adapters.proxy import answers
 from tunnel_server.domain.access import Allow
-from tunnel_server.domain.rules import Decision, Rules
+from tunnel_server.domain.rules import Decision, Pending, Rules
 from tunnel_server.domain.visit import Request
 
 if TYPE_CHECKING:
@@ -19,14 +22,17 @@ if TYPE_CHECKING:
     from tunnel_server.domain.visit import FinishedRequest
 
 
+log = structlog.get_logger()
+
+
 class Asker(Protocol):
-    """Who brought the request."""
+    """Who brought the request; both end what it waits for."""
 
     def allowed(self) -> None:
         """Send it to the service."""
 
     def refuse(self, problem: answers.Problem) -> None:
-        """Verdict ``problem`` instead."""
+        """Answer ``problem`` instead."""
 
 
 class Judgement:
@@ -53,6 +59,7 @@ class Judgement:
             self._decided(decision.answer)
             return False
         self._task = loop.create_task(self._wait(decision.decision))
+        self._task.add_done_callback(lambda _: _drop(decision))
         return True
 
     def cancel(self) -> None:
@@ -63,7 +70,11 @@ class Judgement:
     async def _wait(self, decision: Awaitable[Verdict]) -> None:
         answer = await decision
         self._task = None  # from here on there is nothing to cancel
-        self._decided(answer)
+        try:
+            self._decided(answer)
+        except Exception:
+            log.exception("request.failed")
+            self._asker.refuse(answers.plugin_failed())
 
     def _decided(self, answer: Verdict) -> None:
         if isinstance(answer, Allow):
@@ -80,6 +91,13 @@ class Judgement:
             self._asker.refuse(answers.plugin_failed())
         else:
             self._asker.allowed()
+
+
+def _drop(pending: Pending) -> None:
+    """End what has not begun; of what has, the task's end was the end."""
+    pending.drop()
+    if inspect.getcoroutinestate(pending.decision) == inspect.CORO_CREATED:
+        pending.decision.close()
 
 
 def view(head: RequestHead, path: bytes, introduction: Introduction) -> Request:

@@ -90,6 +90,11 @@ class Pool:
             raise AnswerWithheld("a plugin of this server failed")
 
     @property
+    def closed(self) -> bool:
+        """Whether its tunnel is."""
+        return self._closed
+
+    @property
     def waiting(self) -> int:
         """How many requests wait for a channel."""
         return sum(map(len, self._queues.values()))

@@ -92,8 +92,9 @@ def _none_pending(path: str) -> bool:
 class Relay(TunnelEvents):
     """Finds the tunnel of each request and keeps the channels of each tunnel.
 
-    ``control`` gives a protocol that takes a connection over for the server's own answers; ``challenged`` tells of a
-    path whether it is that of a pending challenge by which a CA looks whether a host is ours, whatever the host.
+    ``control`` gives a protocol that takes a connection over for the answers of one of the server's own hosts;
+    ``challenged`` tells of a path whether it is that of a pending challenge by which a CA looks whether a host is
+    ours, whatever the host.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -105,7 +106,7 @@ class Relay(TunnelEvents):
         base: BaseUrl,
         limits: Limits,
         metrics: Metrics,
-        control: Callable[[], asyncio.Protocol],
+        control: Callable[[Surface], asyncio.Protocol],
         secure: Secure,
         rules: RequestRules,
         challenged: Callable[[str], bool] = _none_pending,
@@ -203,21 +204,21 @@ class Relay(TunnelEvents):
             return answers.moved(f"https://{request.host.decode()}{_target(request.path)}", for_good=True)
         return None if arrival.serves(request.host) else answers.misdirected(request.host.decode())
 
-    def find(self, request: RequestHead, scheme: bytes) -> Found | answers.Problem | None:
-        """Return where ``request`` goes: to a tunnel, to an answer of our own, or to the control plane (``None``).
+    def find(self, request: RequestHead, scheme: bytes) -> Found | answers.Problem | Surface:
+        """Return where ``request`` goes: to a tunnel, to an answer of our own, or to one of the server's own hosts.
 
         ``scheme`` is that of the visitor's connection, to this server or to a proxy in front that is trusted.
         """
         path, prefix = request.path, b""
         if path.startswith(CHALLENGES) and self._challenged(path.decode("ascii")):
-            return None
+            return Surface.ROOT
         label = self._labels.get(request.host) or self._whole_host(request.host)
         if label is None:
             route = self._router.route(request.host.decode("ascii"), path.decode("ascii"))
             if isinstance(route, ToControl):
                 if self.secure.force and scheme != HTTPS and path not in PROBES:
                     return self._to_https(f"{_OWN_HOSTS[route.surface]}{self._base.hostname}", path)
-                return None
+                return route.surface
             label = route.label
             if route.prefix:
                 path, prefix = route.path.encode("ascii"), route.prefix.encode("ascii") + b"/"
@@ -247,6 +248,10 @@ class Relay(TunnelEvents):
         name = without_port(host.decode("ascii")).lower().removesuffix(".")
         return name if "." in name and (name in self._gone or self._registry.find(name) is not None) else None
 
+    def gone(self, tunnel: Tunnel) -> answers.Problem:
+        """Return what a visitor of a tunnel that has just been closed is answered."""
+        return answers.gone_tunnel(self._base.tunnel_host(tunnel.label))
+
     def https_at(self, port: int) -> None:
         """Send visitors to ``port`` for HTTPS, unless the base URL says where."""
         if self._base.scheme != "https":
@@ -271,10 +276,10 @@ class Relay(TunnelEvents):
             self._labels.clear()
         self._labels[host] = label
 
-    def hand_over(self, visitor: Visitor, data: bytes) -> None:
+    def hand_over(self, visitor: Visitor, surface: Surface, data: bytes) -> None:
         """Give a connection with what was read of it to the control plane, which ends it after one answer."""
         self.left(visitor)
-        transport, control = visitor.transport, self.control()
+        transport, control = visitor.transport, self.control(surface)
         transport.set_protocol(control)
         control.connection_made(transport)
         control.data_received(data)

@@ -41,6 +41,7 @@ from tunnel_server.adapters.proxy.write import (
 from tunnel_server.domain.arrival import HTTPS, PLAIN, Arrival
 from tunnel_server.domain.forwarding import without_our_cookies
 from tunnel_server.domain.metrics import Outcome
+from tunnel_server.domain.routing import Surface
 
 if TYPE_CHECKING:
     from tunnel_server.adapters.proxy.pool import Pool
@@ -267,15 +268,16 @@ class Visitor(asyncio.Protocol):
         self.judgement = None
         self._outcome = ABORTED  # unless it goes better
         introduction = self._introduction
+        self.visitor = introduction.visitor_of(request)
         if not introduction.knows(request.host) and (problem := self._relay.misplaced(request, self._arrival)):
             self._refuse(problem)
             return
         found = self._relay.find(request, introduction.scheme(request))
-        if found is None:
+        if isinstance(found, Surface):
             self.phase = GONE
             self.deadline = inf
             self._outcome = None
-            self._relay.hand_over(self, data)
+            self._relay.hand_over(self, found, data)
             return
         if isinstance(found, answers.Problem):
             self._refuse(found)
@@ -287,7 +289,6 @@ class Visitor(asyncio.Protocol):
             request.lines.insert(0, b"Host: %b\r\n" % request.host)
         self._pool = pool
         self._client_id = pool.client_id
-        self.visitor = introduction.visitor_of(request)
         if pool.rules is None:
             self.allowed()
         else:
@@ -296,7 +297,7 @@ class Visitor(asyncio.Protocol):
     def _judge(self, rules: Rules) -> None:
         self.judgement = judgement = Judgement(rules, self._request, self._path, self._introduction, self)
         self.phase = WAITING
-        self.deadline = inf  # policies have limits of their own
+        self.deadline = self._loop.time() + self._limits.response_timeout  # policies have shorter limits of their own
         if judgement.begin(self._loop):
             self._hold(b"")
 
@@ -324,7 +325,9 @@ class Visitor(asyncio.Protocol):
         self.phase = WAITING
         self.deadline = self._loop.time() + self._limits.queue_timeout
         self._hold(b"")
-        if not pool.request(self):
+        if pool.closed:  # while a policy thought, or since another channel of it broke
+            self._refuse(self._relay.gone(pool.tunnel))
+        elif not pool.request(self):
             self._refuse(answers.overloaded(1))
 
     # the pool calls these
@@ -472,6 +475,8 @@ class Visitor(asyncio.Protocol):
         if not complete or not self._keep_alive:
             self._linger(wait=not complete)
             return
+        self._answering = False
+        self._pool = self.judgement = self._client_id = None  # what comes next is of nobody yet
         self.phase = HEAD
         self.deadline = self._loop.time() + self._limits.keepalive_timeout
         if self._buffer or self._ended:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from math import isinf
+from math import inf
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Any, cast
 
@@ -109,7 +109,7 @@ class Connection(RequestingConnection, Transport):
 
     def leave_at(self, moment: float) -> None:
         """Hang up at ``moment``, in seconds since the epoch."""
-        if not isinf(moment) and not self.closed:
+        if moment != inf and not self.closed:
             # Looked at again and again: the wall clock may be set, and a timer takes no more than some weeks.
             left = moment - time()
             if left <= 0:

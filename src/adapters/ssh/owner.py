@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from time import time
 from typing import TYPE_CHECKING
 
 import asyncssh
@@ -10,7 +11,7 @@ import structlog
 
 from tunnel_server.adapters.ssh.session import Session, SessionChannel
 from tunnel_server.domain.admission import Accept, Reject
-from tunnel_server.domain.errors import InvalidPublicKey, TunnelServerError
+from tunnel_server.domain.errors import DuplicateForward, InvalidPublicKey, TunnelServerError
 from tunnel_server.domain.identity import ClientId, Thumbprint
 from tunnel_server.domain.printable import printable
 from tunnel_server.domain.tunnel import Client, Tunnel
@@ -114,6 +115,8 @@ class Owner(asyncssh.SSHServer):
         answer = await self._clients.admit(client, certificate)
         if self.connection.closed:
             return False
+        if isinstance(answer, Accept) and answer.expires_at <= time():
+            answer = Reject("what would let this key in has expired")
         if isinstance(answer, Accept):
             self._admitted = replace(client, attributes=answer.attributes), answer
             return True
@@ -153,6 +156,8 @@ class Owner(asyncssh.SSHServer):
         """Publish ``request``; when it is refused, say why to whoever listens. Never raises."""
         assert self.client is not None
         try:
+            if request in self._by_request:
+                raise DuplicateForward("this connection already publishes it")
             tunnel = await self.desk.open(request, self.client, self.connection)
         except TunnelServerError as error:
             self._refused(request, error.code, str(error))

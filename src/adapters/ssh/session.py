@@ -1,4 +1,4 @@
-"""A session channel: it answers two words, prints URLs, and executes nothing."""
+"""A session channel: it answers the server's words and those of plugins, prints URLs, and executes no program."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ READ_WITHIN = 0.1  # seconds; OpenSSH drops what standard error still holds when
 LEAVE_WITHIN = 2.0  # seconds a client has to hang up after Ctrl-C before we do
 
 MAX_NAMES = 100  # of one tunnel-url
+MAX_LINES = 100  # of what a command complains of
 
 NO_TUNNEL_YET = "no tunnel yet; ask for one with: ssh -R /NAME:localhost:PORT ..."
 
@@ -176,7 +177,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
         """Run a command of a plugin's."""
         result = await self._owner.run(split)
         if result.status:
-            self.complain(printable(result.text))
+            for line in result.text.splitlines()[:MAX_LINES]:
+                self.complain(printable(line))
         elif result.text:
             self._write(result.text.rstrip("\r\n") + "\n")
         self._exit(result.status)

@@ -149,3 +149,18 @@ def test_a_file_is_found_by_what_pickles_by_its_name(folder: Path) -> None:
     load({"plugins_dir": str(folder)}, {}, None)
 
     assert "tunnel_server_plugin_my_policy" in sys.modules
+
+
+def test_a_plugin_that_is_given_and_then_left_out_is_no_small_thing() -> None:
+    with pytest.raises(InvalidPlugin, match="json is given as a plugin, and the setting plugins does not name it"):
+        load({"plugin_modules": "json", "plugins": "accept-any-key"}, {}, None)
+
+
+def test_a_secret_is_not_quoted_by_a_reader_that_does_not_know_better(folder: Path) -> None:
+    (folder / "my_policy.py").write_text(ONE.replace("secret=True", "secret=True, read=int"))
+
+    with pytest.raises(InvalidSetting) as refused:
+        load({"plugins_dir": str(folder)}, {"TUNNEL_SERVER_MY_POLICY_TOKEN": "hunter2"}, None)
+
+    assert "hunter2" not in str(refused.value)
+    assert "my_policy_token: the value (environment" in str(refused.value)

@@ -22,6 +22,7 @@ from tunnel_server.adapters.proxy.visitor import EXCHANGE, GONE, HEAD, LEAVING, 
 from tunnel_server.adapters.proxy.write import NO_BODY, Framing, insist_on_tls, request_bytes
 from tunnel_server.domain.forwarding import without_our_cookies
 from tunnel_server.domain.metrics import Outcome
+from tunnel_server.domain.routing import Surface
 
 if TYPE_CHECKING:
     from tunnel_server.adapters.proxy.http2.connection import Http2Connection
@@ -129,19 +130,19 @@ class Stream:
             return
         self.upload.measure()
         relay, connection, introduction = self._relay, self._connection, self._connection.introduction
+        self.visitor = introduction.visitor_of(request)
         misplaced = None if introduction.knows(request.host) else relay.misplaced(request, connection.arrival)
         found = misplaced or relay.find(request, introduction.scheme(request))
         if isinstance(found, answers.Problem):
             self.refuse(found)
             return
-        if found is None:
+        if isinstance(found, Surface):
             self._sent = request_bytes(request, request.path, introduction.fields(request))
-            self.channel_ready(control_upstream(relay.control, connection.transport))
+            self.channel_ready(control_upstream(lambda: relay.control(found), connection.transport))
             return
         pool, self._path, self._cookie_path = found
         self._pool = pool
         self._record.client_id = pool.client_id
-        self.visitor = introduction.visitor_of(request)
         if pool.rules is None:
             self.allowed()
             return
@@ -168,7 +169,9 @@ class Stream:
     def _wait(self, pool: Pool) -> None:
         self.phase = WAITING
         self._set_deadline(self._relay.limits.queue_timeout)
-        if not pool.request(self):
+        if pool.closed:
+            self.refuse(self._relay.gone(pool.tunnel))
+        elif not pool.request(self):
             self.refuse(answers.overloaded(1))
 
     # the pool calls these

@@ -242,7 +242,14 @@ class World:
         self.registry = TunnelRegistry(self.metrics)
         base = BaseUrl.parse("https://tunnels.test")
         self.relay = Relay(
-            self.registry, Router(base), base, limits, cast(Metrics, self.metrics), Hello, secure, FakeRules()
+            self.registry,
+            Router(base),
+            base,
+            limits,
+            cast(Metrics, self.metrics),
+            lambda _: Hello(),
+            secure,
+            FakeRules(),
         )
         self.relay.loop = asyncio.get_running_loop()
         self.arrival = arrival
