@@ -6,6 +6,7 @@ What is listed here is what a plugin may import, and stays as it is: see ``docs/
 from tunnel_server.domain import setting_types as reading
 from tunnel_server.domain.access import Abstain, Allow, Answer, Challenge, Login, Refuse
 from tunnel_server.domain.admission import Accept, Certificate, Reject
+from tunnel_server.domain.errors import InvalidPlugin, InvalidSetting
 from tunnel_server.domain.forward import ForwardRequest, Script
 from tunnel_server.domain.identity import ClientId, Thumbprint
 from tunnel_server.domain.naming import BaseUrl
@@ -32,6 +33,8 @@ __all__ = [
     "FinishedRequest",
     "ForwardRequest",
     "Headers",
+    "InvalidPlugin",
+    "InvalidSetting",
     "Invocation",
     "Login",
     "Refuse",

@@ -187,7 +187,8 @@ def show_plugins(
         typer.echo(json.dumps(rows, indent=2))
         return
     for row in rows:
-        typer.echo(f"{row['name']} {row['version']} ({row['source']}): {', '.join(row['hooks'])}")
+        version = f" {row['version']}" if row["version"] else ""
+        typer.echo(f"{row['name']}{version} ({row['source']}): {', '.join(row['hooks'])}")
 
 
 @app.command("new-plugin")

@@ -109,15 +109,18 @@ def _in_folder(folder: str) -> Iterable[Place]:
 
 
 def _name_of(target: str) -> str:
+    target = Path(target).stem if target.endswith(".py") else target
     return target.partition(":")[0].rpartition(".")[2].replace("_", "-")
 
 
 def _imported(target: str) -> Any:
+    if target.endswith(".py") or "/" in target:
+        raise ValueError("it is a file: use --plugins-dir for its folder")
     module, _, attribute = target.partition(":")
     found: Any = importlib.import_module(module)
     for part in attribute.split(".") if attribute else ():
         found = getattr(found, part)
-    return found if attribute else _body(found)
+    return found if attribute else body_of(found)
 
 
 def _from_file(path: Path) -> Any:
@@ -127,8 +130,9 @@ def _from_file(path: Path) -> Any:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and pickles look there
     spec.loader.exec_module(module)
-    return _body(module)
+    return body_of(module)
 
 
-def _body(module: ModuleType) -> Any:
+def body_of(module: ModuleType) -> Any:
+    """Return what of a module is the plugin: its attribute ``plugin`` if it has one, else itself."""
     return getattr(module, ATTRIBUTE, module)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from tunnel_server.adapters.plugins.hooks import Hooks, Plugin
 from tunnel_server.adapters.plugins.registered import configure, declared_settings
 from tunnel_server.app import settings as known
-from tunnel_server.app.discovery import HOUSE, chosen, loaded, places
+from tunnel_server.app.discovery import HOUSE, body_of, chosen, loaded, places
 from tunnel_server.app.settings import Declared, Settings
 from tunnel_server.domain.errors import InvalidPlugin
 
@@ -71,7 +72,10 @@ def found_plugins(
     if missing:
         raise InvalidPlugin(f"{missing[0]} is given as a plugin, and the setting plugins does not name it")
     plugins = [Plugin(place.name, place.version, place.source, loaded(place)) for place in found]
-    return Hooks([*plugins, *(Plugin(_name_of(body), "", "given", body) for body in extra)])
+    given = [
+        Plugin(_name_of(body), "", "given", body_of(body) if isinstance(body, ModuleType) else body) for body in extra
+    ]
+    return Hooks([*plugins, *given])
 
 
 def house() -> Hooks:

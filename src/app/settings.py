@@ -201,7 +201,8 @@ def load(
     for name, (plugin, its) in more.items():
         value = sources.value(name, as_about(its))
         if value is None and its.required and sources.origins[name] == "default":
-            sources.wrong.append(f"{name}: is needed by the plugin {plugin}: {its.help}")
+            example = f"; for example: {its.example}" if its.example else ""
+            sources.wrong.append(f"{PREFIX}{name.upper()}: is needed by the plugin {plugin}: {its.help}{example}")
         of_plugins.setdefault(plugin, {})[its.name] = its.default if value is None else value
     sources.complain()
     if not values.get("base_url"):
@@ -332,5 +333,6 @@ def _as_text(value: object) -> str:
 
 
 def _suggestion(name: str, allowed: list[str]) -> str:
-    close = difflib.get_close_matches(name, allowed, 1)
-    return f"; did you mean {close[0]}?" if close else "; is its plugin missing? tunnel-server config lists them all"
+    by_rest = {known.removeprefix(PREFIX): known for known in allowed}  # what all have in common makes all alike
+    close = difflib.get_close_matches(name.removeprefix(PREFIX), by_rest, 1, 0.75)
+    return f"; did you mean {by_rest[close[0]]}?" if close else "; no plugin in use has it, and the server has not"

@@ -16,7 +16,7 @@ from typing import Any
 import asyncssh
 import pytest
 from aiohttp import web
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 from prometheus_client.core import GaugeMetricFamily
 from rig import LIMIT, Rig, Service, answering, plain, until, with_plugins
 
@@ -695,7 +695,10 @@ async def test_a_collector_that_gives_nonsense_is_left_out(make_rig: MakeRig, gi
         ("register_routes", [Route("GET", "/healthz", print)], "the server's"),  # type: ignore[arg-type]
         ("register_routes", [Route("GET", "healthz", print)], "no route"),  # type: ignore[arg-type]
         ("register_metrics", [Counter("tunnel_server_tunnels", "x", registry=None)], "cannot be added"),
+        ("register_metrics", [Counter("tunnel_server_requests", "x", registry=None)], "cannot be added"),
+        ("register_metrics", [Gauge("tunnels", "x", registry=None)], "cannot be added"),
         ("register_metrics", [1], "no collector"),
+        ("register_metrics", None, "did not return a list"),
         ("dns_challenge", 1, "no DnsChallenge"),
         ("startup", ValueError("the database is away"), "the database is away"),
     ],

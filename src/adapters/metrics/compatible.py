@@ -13,6 +13,8 @@ SERVICE = "preevy-tunnel-server"
 class CompatibleMetrics:
     """Connections, tunnels and requests by client; a client that is gone leaves nothing behind."""
 
+    NAMES = frozenset({"sshConnections", "tunnels", "requests"})  # which nobody else may show
+
     def __init__(self) -> None:
         self._connections: Counter[str] = Counter()
         self._tunnels: Counter[str] = Counter()

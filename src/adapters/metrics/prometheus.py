@@ -194,7 +194,14 @@ class PrometheusMetrics(Metrics, Collector):
         Raises:
             ValueError: one of its names is taken.
         """
+        names = {family.name for family in collector.describe()} if hasattr(collector, "describe") else set()
+        if taken := names & CompatibleMetrics.NAMES:
+            raise ValueError(f"{', '.join(sorted(taken))}: the server has metrics of this name")
         self._registry.register(collector)
+
+    def describe(self) -> list[Metric]:
+        """Return the names that nobody else may have."""
+        return list(self.collect())
 
     def collect(self) -> Iterator[Metric]:
         """Give what is counted here to the registry."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -108,17 +109,30 @@ def _check(name: str, body: Any) -> None:
         marks: Any = _marks(function)
         hook = marks.get("specname") or key
         if hook not in NAMES:
-            raise InvalidPlugin(f"plugin {name}: there is no hook {hook}")
+            close = difflib.get_close_matches(hook, NAMES, 1)
+            meant = f"; did you mean {close[0]}?" if close else ""
+            raise InvalidPlugin(f"plugin {name}: there is no hook {hook}{meant}")
+        _check_arguments(name, hook, function)
         if marks.get("wrapper") or marks.get("hookwrapper"):
             raise InvalidPlugin(f"plugin {name}: {hook} is a wrapper, which is not for plugins of this server")
-        if any(p.kind is p.KEYWORD_ONLY for p in inspect.signature(function).parameters.values()):  # type: ignore[arg-type]
-            raise InvalidPlugin(f"plugin {name}: {hook} has arguments that go by keyword only")
         if inspect.iscoroutinefunction(function) and hook not in ASYNC:
             raise InvalidPlugin(f"plugin {name}: {hook} may not be async")
     for hook in NAMES:
         function = _attribute(body, hook)
         if inspect.isroutine(function) and _marks(function) is None:
             raise InvalidPlugin(f"plugin {name}: {hook} is not marked with @hookimpl")
+
+
+def _check_arguments(name: str, hook: str, function: Any) -> None:
+    known = list(inspect.signature(getattr(hookspecs, hook)).parameters)
+    listed = f"it may have {', '.join(known)}" if known else "it has none"
+    if inspect.ismethod(function) and next(iter(inspect.signature(function.__func__).parameters), "") in known:
+        raise InvalidPlugin(f"plugin {name}: {hook} is a method without self")
+    for argument in inspect.signature(function).parameters.values():
+        if argument.kind is argument.KEYWORD_ONLY or argument.kind is argument.VAR_KEYWORD:
+            raise InvalidPlugin(f"plugin {name}: {hook} has arguments that go by keyword only")
+        if argument.name not in known and argument.default is argument.empty:
+            raise InvalidPlugin(f"plugin {name}: {hook} has no argument {argument.name}; {listed}")
 
 
 def _marks(function: object) -> Any:

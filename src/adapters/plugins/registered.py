@@ -216,8 +216,6 @@ def _at_start(hook: Implementation, **values: Any) -> Any:
 
 
 def _each(hook: Implementation, kind: type[Any], found: Any) -> list[Any]:
-    if found is None:
-        return []
-    if not isinstance(found, Sequence) or not all(isinstance(entry, kind) for entry in found):
+    if not isinstance(found, Sequence) or isinstance(found, str) or not all(isinstance(entry, kind) for entry in found):
         raise InvalidPlugin(f"plugin {hook.plugin}: {hook.hook} did not return a list of {kind.__name__}")
     return list(found)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING
 
+import structlog
+
 from tunnel_server.adapters.plugins.calls import Calls, HookFailed
 from tunnel_server.domain.rules import CommandResult, Commands
 from tunnel_server.hookspecs import Command, CommandFailed, Invocation
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 MAX_OUTPUT = 1 << 20  # characters
 FAILED = CommandResult("the command failed in the server", 1)
 _HOOK = "register_commands"
+
+log = structlog.get_logger()
 
 
 class PluginCommands(Commands):
@@ -35,6 +39,7 @@ class PluginCommands(Commands):
             if not isinstance(found, CommandResult):
                 raise self._calls.nonsense(plugin, _HOOK, found)
         except HookFailed:
+            log.warning("command.failed", command=words[0], plugin=plugin)
             return FAILED
         return found
 

@@ -64,6 +64,7 @@ def test_only_those_that_are_named_are_loaded(folder: Path) -> None:
         ({"plugin_modules": "nothing_of_that_name"}, "plugin nothing-of-that-name .*ModuleNotFoundError"),
         ({"plugin_modules": "json:nothing"}, "plugin json .*AttributeError"),
         ({"plugin_modules": "json"}, "plugin json has no hook"),
+        ({"plugin_modules": "./my/policy.py"}, "plugin policy .*it is a file: use --plugins-dir"),
         ({"plugin_modules": "json, my.json"}, "two plugins are called json"),
     ],
 )
@@ -113,7 +114,9 @@ def test_a_plugin_that_does_not_take_its_settings_stops_the_start(folder: Path) 
 def test_a_setting_that_is_needed_is_asked_for(folder: Path) -> None:
     (folder / "my_policy.py").write_text(ONE.replace("secret=True", "required=True"))
 
-    with pytest.raises(InvalidSetting, match="my_policy_token: is needed by the plugin my-policy: a secret"):
+    with pytest.raises(
+        InvalidSetting, match="TUNNEL_SERVER_MY_POLICY_TOKEN: is needed by the plugin my-policy: a secret"
+    ):
         load({"plugins_dir": str(folder)}, {}, None)
 
 

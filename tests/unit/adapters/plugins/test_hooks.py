@@ -75,8 +75,13 @@ class Broken:
 @pytest.mark.parametrize(
     ("wrong", "complaint"),
     [
-        (plugin(starttup=marked(lambda: None)), "plugin mine: there is no hook starttup"),
-        (plugin(startup=marked(lambda sever: None)), r"plugin mine .*startup.*sever"),
+        (plugin(starttup=marked(lambda: None)), "plugin mine: there is no hook starttup; did you mean startup"),
+        (plugin(startup=marked(lambda sever: None)), "plugin mine: startup has no argument sever; it may have server"),
+        (
+            Plugin("mine", "1", "test", type("Body", (), {"startup": marked(lambda server: None)})),
+            "startup is a method without self",
+        ),
+        (plugin(startup=marked(lambda *, server: None)), "startup has arguments that go by keyword only"),
         (plugin(x=marked(lambda: None, specname="strt")), "plugin mine: there is no hook strt"),
         (plugin(guard_tunnel=marked(later)), "plugin mine: guard_tunnel may not be async"),
         (plugin(startup=marked(lambda: (yield), wrapper=True)), "plugin mine: startup is a wrapper"),
