@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tunnel_server.adapters.tls.listener import TlsListener
     from tunnel_server.app.settings import Settings
 
+LEAVE_WITHIN = 2.0  # seconds that what is left has after the stop
 SHUTDOWN_NOTICE = "the server is stopping; requests under way may finish"
 
 log = structlog.get_logger()
@@ -56,7 +57,26 @@ async def _main(settings: Settings, plugins: Hooks) -> int:
     stop = asyncio.Event()
     with _signals(stop):
         await serve(container, settings, stop)
+    await _end_what_is_left()
     return 0
+
+
+async def _end_what_is_left() -> None:
+    """Cancel tasks that plugins have left; leave without one that does not heed that: the loop would wait for ever."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    if left:
+        _, stubborn = await asyncio.wait(left, timeout=LEAVE_WITHIN)
+        if stubborn:
+            log.error("server.left-behind", tasks=len(stubborn), names=", ".join(sorted(map(_name, stubborn)))[:400])
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(0)
+
+
+def _name(task: asyncio.Task[Any]) -> str:
+    return task.get_name()
 
 
 async def serve(container: Container, settings: Settings, stop: asyncio.Event) -> None:

@@ -16,11 +16,13 @@ class Allow:
 
     ``hidden`` are names of header fields, in lower case, that the service must not see: a token that was meant for
     the policy. ``finished`` is called once the request ended, exactly once, however it did, also when another policy
-    refused it; it must be quick.
+    refused it; it must be quick. With ``bare`` the visitor gets of the answer the status and the fields that tell a
+    browser what a page elsewhere may do (CORS), and no body.
     """
 
     hidden: frozenset[str] = frozenset()
     finished: Callable[[FinishedRequest], None] | None = None
+    bare: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,5 +95,6 @@ _SEVERITY: dict[type[Refuse | Challenge | Login], int] = {Refuse: 2, Challenge: 
 
 
 def _joined(allowed: list[Allow]) -> Allow:
-    """Return one that hides what any hides; who wants to hear of the end is kept by whoever asked."""
-    return Allow(frozenset().union(*(answer.hidden for answer in allowed)))
+    """Return one that hides what any hides, and is bare if any is; whoever asked keeps who hears of the end."""
+    hidden = frozenset[str]().union(*(answer.hidden for answer in allowed))
+    return Allow(hidden, bare=any(answer.bare for answer in allowed))

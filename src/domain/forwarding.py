@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 # Fields that concern one connection only. ``Proxy-Connection`` is not in any RFC, but old clients send it.
 HOP_BY_HOP = frozenset(
     {
@@ -146,7 +148,7 @@ def apps_cookies(lines: list[bytes], base: bytes) -> list[bytes]:
     for line in lines:
         name, _, value = line.partition(b":")
         if name.lower() == b"set-cookie":
-            if value.strip(b" \t\r\n").startswith(OUR_COOKIES):
+            if value.strip(b" \t\r\n=").startswith(OUR_COOKIES):  # with or without a name before it
                 continue
             if b"domain" in value.lower():
                 line = b"%b: %b\r\n" % (name, _host_only(value.strip(b" \t\r\n"), base))
@@ -154,15 +156,26 @@ def apps_cookies(lines: list[bytes], base: bytes) -> list[bytes]:
     return passed
 
 
+def bared(lines: list[bytes]) -> list[bytes]:
+    """Return those fields of an answer that tell a browser what a page elsewhere may do (Fetch §3.2.3)."""
+    return [line for line in lines if line.lower().startswith((b"access-control-", b"vary:", b"allow:"))]
+
+
 def _host_only(value: bytes, base: bytes) -> bytes:
     first, *attributes = value.split(b";")
     return b";".join([first, *(attribute for attribute in attributes if not _is_for_all(attribute, base))])
 
 
+_PLAIN_HOST = re.compile(rb"[a-z0-9._-]{1,253}")
+
+
 def _is_for_all(attribute: bytes, base: bytes) -> bool:
     key, _, domain = attribute.partition(b"=")
     domain = domain.strip(b" \t").lower().removeprefix(b".").removesuffix(b".")
-    return key.strip(b" \t").lower() == b"domain" and (not domain or (b"." + base).endswith(b"." + domain))
+    if key.strip(b" \t").lower() != b"domain":
+        return False
+    # A browser may read another host in what is no plain name, such as one with full-width letters.
+    return _PLAIN_HOST.fullmatch(domain) is None or (b"." + base).endswith(b"." + domain)
 
 
 def _port(host: bytes, scheme: bytes) -> bytes:

@@ -21,6 +21,7 @@ MAX_LABEL = 63  # octets in one DNS label, RFC 1035 §2.3.4
 _DIGEST = 4  # characters of a digest in a label
 _UNCLEAN = re.compile(r"[^A-Za-z0-9_-]")
 
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 MAX_HOST = 253  # octets in a host name, RFC 1035 §2.3.4
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 
@@ -60,7 +61,14 @@ def checked_names(names: Iterable[str], base: BaseUrl) -> tuple[str, ...]:
     Raises:
         InvalidName: one is no label, nor a whole host name, is reserved, or is at or above the base host's own names.
     """
-    return tuple(dict.fromkeys(_checked_name(name.lower().removesuffix("."), base.hostname) for name in names))
+    return tuple(dict.fromkeys(_checked_name(_lower(name).removesuffix("."), base.hostname) for name in names))
+
+
+def _lower(name: str) -> str:
+    """Return an ASCII name in lower case; what is no ASCII could become a name that its plugin has not seen."""
+    if not name.isascii():
+        raise InvalidName(f"{name[:80]!r} is no host name: write it as A-labels (RFC 5890)")
+    return name.lower()
 
 
 def _checked_name(name: str, base: str) -> str:
@@ -74,7 +82,7 @@ def _checked_name(name: str, base: str) -> str:
         raise InvalidName(f"{name[:80]!r} is no host name")
     if "." not in name.removeprefix("*."):
         raise InvalidName(f"{name!r} takes all of a top-level domain")
-    if name.rpartition(".")[2].isdigit():  # RFC 1123 §2.1, and what looks like an IPv4 address
+    if _NUMBER.fullmatch(name.rpartition(".")[2]):  # RFC 1123 §2.1, and what browsers take for an IPv4 address
         raise InvalidName(f"{name!r} is no host name")
     if name == base or f".{name}".endswith(f".{base}") or name == "*." + base.partition(".")[2]:
         raise InvalidName(f"{name!r} is under the server's own host, where names have no dots")

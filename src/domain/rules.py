@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,18 +20,44 @@ class Decision:
     """The one answer to a request, and who wants to hear of its end."""
 
     answer: Verdict
-    finished: Sequence[Callable[[FinishedRequest], None]] = ()
+    finished: Endings | None = None
+
+
+class Endings:
+    """Those who want to hear of a request's end, once each; who comes after the end hears of it at once."""
+
+    __slots__ = ("_ended", "_waiting")
+
+    def __init__(self) -> None:
+        self._waiting: list[Callable[[FinishedRequest], None]] = []
+        self._ended: FinishedRequest | None = None
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def append(self, tell: Callable[[FinishedRequest], None]) -> None:
+        """Add one."""
+        if self._ended is None:
+            self._waiting.append(tell)
+        else:
+            tell(self._ended)
+
+    def tell(self, ended: FinishedRequest) -> None:
+        """The request ended."""
+        self._ended = ended
+        for tell in self._waiting:
+            tell(ended)
 
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """An answer that takes time. ``finished`` are those who want to hear of the end already, and grows meanwhile.
+    """An answer that takes time. ``finished`` are those who want to hear of the end already; more may come.
 
     ``drop`` is called when nobody waits for it any more.
     """
 
     decision: Coroutine[Any, Any, Verdict]
-    finished: list[Callable[[FinishedRequest], None]]
+    finished: Endings
     drop: Callable[[], None]
 
 

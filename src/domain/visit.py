@@ -23,12 +23,22 @@ class Request:
 
     ``path`` is the target as the service would get it, query included. ``scheme`` is that of the visitor's own
     connection, ``visitor`` the visitor's address, an IPv6 network of 64 bits as one. ``secure`` tells whether the
-    visitor's connection is HTTPS.
+    visitor's connection is HTTPS, ``is_simple`` that the request has no body and asks for no other protocol.
     """
 
-    __slots__ = ("_cookies", "_lines", "host", "method", "path", "scheme", "visitor")
+    __slots__ = ("_cookies", "_lines", "host", "is_simple", "method", "path", "scheme", "visitor")
 
-    def __init__(self, method: str, path: str, host: str, scheme: str, visitor: str, lines: list[bytes]) -> None:
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        host: str,
+        scheme: str,
+        visitor: str,
+        lines: list[bytes],
+        is_simple: bool = True,
+    ) -> None:
+        self.is_simple = is_simple
         self.method = method
         self.path = path
         self.host = host

@@ -44,6 +44,22 @@ async def ended(folder: Path, *words: str, **environ: str) -> tuple[int | None, 
     return process.returncode, out.decode(), error.decode()
 
 
+STUBBORN = """
+import asyncio
+from tunnel_server import hookimpl
+
+@hookimpl
+def startup(server):
+    async def work():
+        while True:
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                pass
+    server.spawn(work())
+"""
+
+
 async def event(process: Process, name: str) -> dict[str, object]:
     assert process.stderr is not None
     async with asyncio.timeout(LIMIT):
@@ -62,6 +78,21 @@ async def test_a_signal_stops_it_in_good_order(tmp_path: Path, number: signal.Si
         await event(process, "server.stopped")
 
         assert await process.wait() == 0
+
+
+async def test_a_plugin_that_heeds_no_cancel_does_not_keep_the_process(tmp_path: Path) -> None:
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "stubborn.py").write_text(STUBBORN)
+    environ = QUIET | {"TUNNEL_SERVER_PLUGINS_DIR": str(tmp_path / "plugins")}
+    async with command(tmp_path, "run", **environ) as process:
+        loaded = await event(process, "server.started") and await event(process, "plugins.loaded")
+        process.send_signal(signal.SIGTERM)
+        left = await event(process, "server.left-behind")
+
+        async with asyncio.timeout(20):
+            assert await process.wait() == 0
+    assert "stubborn" in str(loaded["names"])
+    assert left["tasks"] == 1
 
 
 async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:

@@ -576,3 +576,21 @@ async def curl(*words: str) -> str:
     async with asyncio.timeout(30):
         out, _ = await process.communicate()
     return out.decode()
+
+
+async def test_what_only_looks_like_a_preflight_opens_nothing(place: Place) -> None:
+    preflight = ("Origin: https://a.test", "Access-Control-Request-Method: GET")
+
+    for more in (("Connection: Upgrade", "Upgrade: websocket"), ("Content-Length: 0", "Transfer-Encoding: chunked")):
+        answer = await place.get("/", *preflight, *more, method="OPTIONS")
+        assert answer.status in (307, 400), more
+    assert (await place.get("/", "Origin:", "Access-Control-Request-Method:", method="OPTIONS")).status == 307
+
+
+async def test_a_preflight_shows_nothing_of_an_app_that_takes_it_for_a_request(place: Place) -> None:
+    answer = await place.get(
+        "/", "Origin: https://a.test", "Access-Control-Request-Method: GET", "Cookie: a=1", method="OPTIONS"
+    )
+
+    assert (answer.status, answer.body) == (200, b"")
+    assert {name.lower() for name, _ in answer.fields} <= {"content-length", "vary", "allow", "connection"}

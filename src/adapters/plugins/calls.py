@@ -99,7 +99,9 @@ class Calls:
         Raises:
             HookFailed: it raised, or took too long.
         """
-        task = asyncio.ensure_future(self.watched(plugin, hook, value))
+        if isinstance(value, asyncio.Future):  # whose, we do not know: others may wait for it, too
+            value = asyncio.shield(value)
+        task = asyncio.create_task(self.watched(plugin, hook, value), name=f"{plugin} {hook}")
         try:
             done, _ = await asyncio.wait({task}, timeout=self.timeout if timeout is None else timeout)
         except asyncio.CancelledError:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunnel_server.adapters.plugins.calls import UNDECIDED, Calls, HookFailed, Implementation
 from tunnel_server.domain.access import ALLOW, Abstain, Allow, Answer, Challenge, Login, Refuse, Verdict, decide
-from tunnel_server.domain.rules import Decision, Pending, RequestRules, Rules
+from tunnel_server.domain.rules import Decision, Endings, Pending, RequestRules, Rules
 from tunnel_server.domain.tunnel import Access
 from tunnel_server.domain.visit import FinishedRequest, Headers, Request, is_field, may_change
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tunnel_server.domain.tunnel import Tunnel
 
 MAX_HEADERS = 50
+MAX_REASON = 4096  # characters
 
 _Finished = Callable[[FinishedRequest], None]
 _Policy = tuple[str, str, "Callable[[Request], Any]"]  # plugin, hook, function
@@ -68,7 +69,7 @@ class PluginRequestRules(RequestRules):
 
         def decide_at_once(request: Request) -> Decision | Pending:
             answers: list[Any] = []
-            finished: list[_Finished] = []
+            finished = Endings()
             waits = False
             for plugin, hook, policy in policies:
                 answer = call(plugin, hook, policy, request)
@@ -84,14 +85,14 @@ class PluginRequestRules(RequestRules):
                 return Pending(
                     self._when_all_answered(policies, answers, finished, private), finished, lambda: _close(answers)
                 )
-            if not finished and len(answers) == 1 and answers[0] is ALLOW:
+            if not len(finished) and len(answers) == 1 and answers[0] is ALLOW:
                 return _ALLOWED  # as nearly always
             return Decision(decide(answers, private=private), finished)
 
         return decide_at_once
 
     async def _when_all_answered(
-        self, policies: list[_Policy], answers: list[Any], finished: list[_Finished], private: bool
+        self, policies: list[_Policy], answers: list[Any], finished: Endings, private: bool
     ) -> Verdict:
         """Wait for those that take time, all at once."""
         waiting = [
@@ -105,7 +106,7 @@ class PluginRequestRules(RequestRules):
                 task.cancel()
             raise
 
-    async def _settled(self, plugin: str, hook: str, answer: Any, finished: list[_Finished]) -> Any:
+    async def _settled(self, plugin: str, hook: str, answer: Any, finished: Endings) -> Any:
         if not inspect.isawaitable(answer):
             return answer
 
@@ -118,11 +119,11 @@ class PluginRequestRules(RequestRules):
         except HookFailed:
             return UNDECIDED
 
-    def _sound(self, plugin: str, hook: str, answer: object, finished: list[_Finished]) -> Answer | None:
+    def _sound(self, plugin: str, hook: str, answer: object, finished: Endings) -> Answer | None:
         """Return ``answer``, or a refusal in place of nonsense; note who wants to hear of the end."""
         if answer is None:
             return None
-        if type(answer) is Allow and not answer.hidden and answer.finished is None:
+        if type(answer) is Allow and not answer.hidden and answer.finished is None and not answer.bare:
             return ALLOW
         if not isinstance(answer, _ANSWERS) or not _is_sound(answer):
             self._calls.nonsense(plugin, hook, answer)
@@ -190,8 +191,6 @@ def _close(answers: list[Any]) -> None:
     for answer in answers:
         if inspect.iscoroutine(answer) and inspect.getcoroutinestate(answer) == inspect.CORO_CREATED:
             answer.close()
-        elif isinstance(answer, asyncio.Future):
-            answer.cancel()
 
 
 def _refuse_all(request: Request) -> Refuse:
@@ -201,9 +200,9 @@ def _refuse_all(request: Request) -> Refuse:
 def _is_sound(answer: Answer) -> bool:
     """Tell whether an answer may be written to a visitor as it is."""
     match answer:
-        case Allow(hidden, finished):
+        case Allow(hidden, finished, bare):
             hideable = isinstance(hidden, frozenset) and all(isinstance(n, str) and may_change(n) for n in hidden)
-            return hideable and (finished is None or callable(finished))
+            return hideable and isinstance(bare, bool) and (finished is None or callable(finished))
         case Abstain(finished):
             return callable(finished)
         case Refuse(status, reason, headers):
@@ -232,7 +231,7 @@ def _is_sound(answer: Answer) -> bool:
 
 def _is_text(value: object) -> bool:
     """Tell whether ``value`` is text that can be sent: a lone surrogate cannot."""
-    return isinstance(value, str) and value.encode("utf-8", "ignore").decode() == value
+    return isinstance(value, str) and len(value) <= MAX_REASON and value.encode("utf-8", "ignore").decode() == value
 
 
 def _is_header(name: object, value: object) -> bool:

@@ -48,7 +48,8 @@ class RequestHead:
 
     A line is a whole field as it was checked, CR LF included. ``length`` is the body's in bytes, 0 for
     none, or :data:`CHUNKED`. ``told`` are the :data:`~tunnel_server.domain.forwarding.VISITOR_FIELDS` it
-    came with, names in lower case. ``has_our_cookies`` tells that its cookies may be some that no service may see.
+    came with, names in lower case. ``has_our_cookies`` tells that its cookies may be some that no service may see,
+    ``bare`` that its visitor gets no more of the answer than :func:`~tunnel_server.domain.forwarding.bared` leaves.
     """
 
     method: bytes
@@ -63,6 +64,7 @@ class RequestHead:
     takes_trailers: bool
     accept: bytes
     has_our_cookies: bool = False
+    bare: bool = False
 
     @property
     def replayable(self) -> bool:

@@ -9,12 +9,12 @@ import structlog
 
 from tunnel_server.adapters.proxy import answers
 from tunnel_server.domain.access import Allow
-from tunnel_server.domain.rules import Decision, Pending, Rules
+from tunnel_server.domain.rules import Decision, Endings, Pending, Rules
 from tunnel_server.domain.visit import Request
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable
 
     from tunnel_server.adapters.proxy.head import RequestHead
     from tunnel_server.adapters.proxy.introduction import Introduction
@@ -36,9 +36,9 @@ class Asker(Protocol):
 
 
 class Judgement:
-    """``finished`` are those who want to hear of the request's end; more may come until it is decided."""
+    """Asks once; afterwards it knows who wants to hear of the request's end."""
 
-    __slots__ = ("_asker", "_head", "_rules", "_task", "_view", "finished")
+    __slots__ = ("_asker", "_finished", "_head", "_pending", "_rules", "_task", "_view")
 
     def __init__(self, rules: Rules, head: RequestHead, path: bytes, introduction: Introduction, asker: Asker) -> None:
         self._rules = rules
@@ -46,7 +46,8 @@ class Judgement:
         self._view = view(head, path, introduction)
         self._asker = asker
         self._task: asyncio.Task[None] | None = None
-        self.finished: Sequence[Callable[[FinishedRequest], None]] = ()
+        self._pending = False
+        self._finished: Endings | None = None
 
     def begin(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Ask; false if the asker has been told by now, true if it will be."""
@@ -54,13 +55,24 @@ class Judgement:
             self._pass(frozenset())
             return False
         decision = self._rules.decide(self._view)
-        self.finished = decision.finished
+        self._finished = decision.finished
         if isinstance(decision, Decision):
             self._decided(decision.answer)
             return False
+        self._pending = True
         self._task = loop.create_task(self._wait(decision.decision))
         self._task.add_done_callback(lambda _: _drop(decision))
         return True
+
+    @property
+    def wants_end(self) -> bool:
+        """Whether somebody wants to hear of the request's end, or may still."""
+        return self._finished is not None and (self._pending or len(self._finished) > 0)
+
+    def tell(self, ended: FinishedRequest) -> None:
+        """The request ended: tell those who want to hear of it."""
+        if self._finished is not None:
+            self._finished.tell(ended)
 
     def cancel(self) -> None:
         """Nobody waits any more. Safe to repeat."""
@@ -78,6 +90,7 @@ class Judgement:
 
     def _decided(self, answer: Verdict) -> None:
         if isinstance(answer, Allow):
+            self._head.bare = answer.bare
             self._pass(answer.hidden)
         else:
             self._asker.refuse(answers.by_policy(answer))
@@ -109,4 +122,5 @@ def view(head: RequestHead, path: bytes, introduction: Introduction) -> Request:
         introduction.scheme(head).decode("latin-1"),
         introduction.visitor_of(head),
         list(head.lines),
+        head.length == 0 and not head.upgrade,
     )

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from tunnel_server.domain.tunnel import Tunnel
 
 SWEEP = 0.5  # seconds between looks at the time limits
+MAX_TOLD = 2048  # characters of a path; many such records may wait for a plugin
 DRAIN_LOOK = 0.02  # seconds between looks at the requests in flight, during a stop
 REMEMBERED = 10_000  # labels of closed tunnels, so that a page can say "gone" and not "unknown"; hosts
 
@@ -316,16 +317,16 @@ class Relay(TunnelEvents):
         self, visitor: Reporter, status: int, outcome: str, seconds: float, bytes_in: int, bytes_out: int
     ) -> None:
         """Tell those who want to hear of a request's end."""
-        endings = () if visitor.judgement is None else visitor.judgement.finished
-        if not endings and self._listener is None:
+        judgement = visitor.judgement if visitor.judgement is not None and visitor.judgement.wants_end else None
+        if judgement is None and self._listener is None:
             return
         line = visitor.access_line
-        method, host, path = line.get("method", ""), line.get("host", ""), line.get("path", "")
+        method, host, path = line.get("method", ""), line.get("host", ""), line.get("path", "")[:MAX_TOLD]
         ended = FinishedRequest(
             visitor.tunnel, visitor.visitor, method, host, path, status, outcome, seconds, bytes_in, bytes_out
         )
-        for tell in endings:
-            tell(ended)
+        if judgement is not None:
+            judgement.tell(ended)
         if self._listener is not None:
             self._listener(ended)
 

@@ -8,8 +8,8 @@ from typing import Protocol
 
 from tunnel_server.adapters.proxy.body import BodyReader, body_reader
 from tunnel_server.adapters.proxy.head import END, UNTIL_CLOSE, BadMessage, RequestHead, ResponseHead, parse_response
-from tunnel_server.adapters.proxy.write import Framing, framing
-from tunnel_server.domain.forwarding import Field
+from tunnel_server.adapters.proxy.write import NO_BODY, Framing, framing
+from tunnel_server.domain.forwarding import Field, bared
 from tunnel_server.domain.ports import Channel, ChannelReceiver
 
 MAX_ANSWER_HEAD = 64 * 1024  # octets
@@ -268,6 +268,8 @@ class Upstream(ChannelReceiver):
                 start = end + 4
                 if head.sets_cookies or self._pool.changes_answers:
                     self._pool.answering(head)
+                if self._request.bare:
+                    head.lines = bared(head.lines)
                 if head.status == 101:
                     if not self._request.upgrade or not head.upgrade or not visitor.request_is_whole:
                         raise BadMessage("it switched protocols unasked")
@@ -288,6 +290,8 @@ class Upstream(ChannelReceiver):
                 # Some apps send a body after HEAD, too late to be told from the next answer.
                 self._keep_alive = head.keep_alive and not self._until_close and self._request.method != b"HEAD"
                 self._body = body_reader(length)
+                if how is NO_BODY and self._request.bare:
+                    head.length, self._keep_alive = 0, False
                 self._in = _BODY
                 visitor.answered(head, how)
         except BadMessage as error:

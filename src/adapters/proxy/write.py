@@ -41,7 +41,7 @@ def framing(request: RequestHead, answer: ResponseHead) -> tuple[Framing, int]:
 
     That length is 0 where no body comes, whatever the head says.
     """
-    if request.method == b"HEAD" or answer.status == 304 or answer.status == 204:
+    if request.method == b"HEAD" or answer.status == 304 or answer.status == 204 or request.bare:
         return NO_BODY, 0
     if answer.length >= 0:
         return (BY_LENGTH if answer.length else NO_BODY), answer.length

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 PROFILE_USER = "x-preevy-profile-key"  # user name of Basic authentication whose password is a token
 TOKEN_COOKIE = "preevy-saas-jwt"
-MAX_COOKIES = 8  # of one name that are looked at
+MAX_SESSIONS = 64  # cookies of one name that are looked at
+MAX_TOKENS = 4  # each may cost as much as a thousand sessions
 
 
 class Ambiguous(Exception):
@@ -51,8 +52,8 @@ def _decoded(credentials: str) -> str:
         return ""
 
 
-def cookies(fields: Sequence[str], name: str) -> list[str]:
-    """Return the values of all cookies of one name, at most ``MAX_COOKIES``.
+def cookies(fields: Sequence[str], name: str, most: int = MAX_SESSIONS) -> list[str]:
+    """Return the values of all cookies of one name; of more than ``most``, as many of the first as of the last.
 
     A page of another host can have cookies sent to us that hide ours: they are first, or the only ones of their path
     (RFC 6265 §8.6). So the first is never the only one to look at.
@@ -63,7 +64,7 @@ def cookies(fields: Sequence[str], name: str) -> list[str]:
         if start not in field:
             continue
         for part in field.split(";"):
-            pair = part.strip()
-            if pair.startswith(start) and len(found) < MAX_COOKIES:
+            pair = part.strip(" \t")
+            if pair.startswith(start):
                 found.append(pair[len(start) :])
-    return found
+    return found if len(found) <= most else found[: most // 2] + found[-most // 2 :]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from tunnel_server import Client
 from tunnel_server.house.private_tunnels import keys, tokens
-from tunnel_server.house.private_tunnels.credentials import TOKEN_COOKIE, cookies
+from tunnel_server.house.private_tunnels.credentials import MAX_TOKENS, TOKEN_COOKIE, cookies
 from tunnel_server.house.private_tunnels.options import PREEVY, LoginService
 from tunnel_server.house.private_tunnels.sessions import Clock, Role
 from tunnel_server.house.private_tunnels.tokens import TokenRefused
@@ -80,7 +80,7 @@ class Gate:
         """
         best: Identity | None = None
         refused: TokenRefused | None = None
-        for token in cookies(fields, TOKEN_COOKIE):
+        for token in cookies(fields, TOKEN_COOKIE, MAX_TOKENS):
             try:
                 found = self.identify(token, profile)
             except TokenRefused as error:

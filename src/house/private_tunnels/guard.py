@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tunnel_server import Server
 
 PASS = Allow()
+PREFLIGHT = Allow(hidden=frozenset({"authorization", "cookie"}), bare=True)
 PASS_WITHOUT_TOKEN = Allow(hidden=frozenset({"authorization"}))
 CHALLENGE = Challenge('Basic realm="Secure Area"')
 GUEST = Refuse(401, "You are signed in, but this tunnel is not shared with you.")
@@ -49,7 +50,7 @@ class Guard:
     def __call__(self, request: Request) -> Answer:
         """Return whether ``request`` may pass, or how to sign in."""
         if is_preflight(request):
-            return PASS
+            return PREFLIGHT
         host = self._places.host(request.host)
         session = self._session(request, host)
         carried = parameter(request.path, CARRIED) if CARRIED in request.path else None
@@ -88,8 +89,8 @@ class Guard:
                 identity = self._gate.by_cookies(request.headers("cookie"), self._profile)
         except TokenRefused as error:
             # What a page elsewhere has put there must not keep the visitor out for good.
-            spent = () if shown is not None else (("Set-Cookie", self._places.spent_token_cookie(host)),)
-            return Refuse(400, f"Sign-in failed: {error}.", spent)
+            spent = () if shown is not None else self._places.spent_token_cookies(host, request.path)
+            return Refuse(400, f"Sign-in failed: {error}.", tuple(("Set-Cookie", cookie) for cookie in spent))
         if identity is None:
             return self._nobody(request, host, carried, session)
         if identity.role is Role.GUEST:
@@ -159,8 +160,10 @@ def is_preflight(request: Request) -> bool:
     """Tell whether a browser asks what a page elsewhere may send; that never has credentials (Fetch §3.2.2)."""
     return (
         request.method == "OPTIONS"
-        and bool(request.headers("origin"))
-        and bool(request.headers("access-control-request-method"))
+        and request.is_simple
+        and request.path != "*"
+        and bool(request.header("origin"))
+        and bool(request.header("access-control-request-method"))
     )
 
 

@@ -15,6 +15,7 @@ from tunnel_server.house.private_tunnels.sessions import Clock, Session
 HINT = "_preevy_auth_hint"
 CARRIED = "_preevy_session"  # a ticket from the login page, or KEPT
 KEPT = "set"  # the cookie should be there by now
+MAX_DEPTH = 8  # parts of a path from which a spent cookie is taken away
 MAX_RETURN = 4096  # characters; three times as many when they are escaped in a URL
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\\]")
@@ -82,11 +83,18 @@ class Places:
             f"Expires={formatdate(session.expires_at, usegmt=True)}; Secure; HttpOnly; SameSite=None"
         )
 
-    def spent_token_cookie(self, host: str) -> str:
-        """Return a Set-Cookie that takes away the token of a login service: that of the base host, if it is above."""
+    def spent_token_cookies(self, host: str, path: str) -> list[str]:
+        """Return Set-Cookies that take away the token of a login service: that of the base host, if it is above.
+
+        A page elsewhere may have put it below any part of ``path``, so it is taken away from each.
+        """
         is_below = host.endswith("." + self._base.hostname) and _can_share(self._base.hostname)
         domain = f"; Domain={self._base.hostname}" if is_below else ""
-        return f"{TOKEN_COOKIE}=; Path=/{domain}; Max-Age=0; Secure"
+        places = ["/"]
+        for part in of_head(path).partition("?")[0].split("/")[1:MAX_DEPTH]:
+            if part and ";" not in part:
+                places += [places[-1].removesuffix("/") + "/" + part, places[-1].removesuffix("/") + "/" + part + "/"]
+        return [f"{TOKEN_COOKIE}=; Path={place}{domain}; Max-Age=0; Secure" for place in places]
 
 
 def cookie_name(thumbprint: str) -> str:

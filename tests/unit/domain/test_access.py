@@ -5,6 +5,8 @@ from itertools import permutations
 import pytest
 
 from tunnel_server.domain.access import ALLOW, NO_SIGN_IN, Abstain, Allow, Answer, Challenge, Login, Refuse, decide
+from tunnel_server.domain.rules import Endings
+from tunnel_server.domain.visit import FinishedRequest
 
 REFUSE, CHALLENGE, LOGIN = Refuse(429, "slow down"), Challenge('Basic realm="x"'), Login("https://login.test/")
 
@@ -38,3 +40,14 @@ def test_what_any_policy_hides_is_hidden() -> None:
     both = decide([Allow(frozenset({"authorization"})), ALLOW, Allow(frozenset({"x-key"}))], private=True)
 
     assert both == Allow(frozenset({"authorization", "x-key"}))
+
+
+def test_an_end_is_told_to_each_once_also_to_who_comes_late() -> None:
+    endings, told = Endings(), []
+    ended = FinishedRequest(None, "::1", "GET", "web.test", "/", 0, "aborted", 0.1, 1, 0)
+
+    endings.append(lambda request: told.append(("early", request)))
+    endings.tell(ended)
+    endings.append(lambda request: told.append(("late", request)))
+
+    assert told == [("early", ended), ("late", ended)]

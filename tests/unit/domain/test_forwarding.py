@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tunnel_server.domain.forwarding import confined, is_disguised, visitor_fields
+from tunnel_server.domain.forwarding import apps_cookies, confined, is_disguised, visitor_fields
 
 
 def test_the_service_is_told_of_its_visitor() -> None:
@@ -57,3 +57,18 @@ def test_an_app_served_by_path_may_not_put_a_worker_before_others() -> None:
 )
 def test_fields_an_app_could_take_for_ours_are_known_by_any_spelling(name: bytes, disguised: bool) -> None:
     assert is_disguised(name) is disguised
+
+
+@pytest.mark.parametrize(
+    "domain", ["tunnels。test".encode(), "ｔunnels.test".encode(), b"%74unnels.test", b'"tunnels.test"', b"", b"."]
+)
+def test_a_domain_that_is_no_plain_name_makes_a_cookie_of_the_host(domain: bytes) -> None:
+    assert apps_cookies([b"Set-Cookie: a=1; Domain=" + domain + b"; Secure\r\n"], b"tunnels.test") == [
+        b"Set-Cookie: a=1; Secure\r\n"
+    ]
+
+
+def test_a_cookie_of_the_servers_own_names_is_left_out_also_without_a_name() -> None:
+    lines = [b"Set-Cookie: preevy-x=1\r\n", b"set-cookie: =preevy-saas-jwt=1\r\n", b"Set-Cookie: b=1\r\n"]
+
+    assert apps_cookies(lines, b"tunnels.test") == [b"Set-Cookie: b=1\r\n"]

@@ -90,7 +90,7 @@ def test_names_that_were_given_are_checked_and_each_is_kept_once() -> None:
     [
         "auth", "API", "proxy", "", "-a", "a-", "a b", "x" * 64, "ä", "a\n", "*", "*.com", "a.*.org", "**.a.org",
         "a..org", ".org", "tunnels.example.com", "x.tunnels.example.com", "*.tunnels.example.com", "*.example.com",
-        "127.0.0.1", "x.1", "a." * 127 + "a",
+        "127.0.0.1", "x.1", "a." * 127 + "a", "127.0.0.0x1", "\u212aey.org",
     ],
 )  # fmt: skip
 def test_a_name_that_no_tunnel_may_have_is_refused(name: str) -> None:

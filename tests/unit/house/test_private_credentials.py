@@ -5,7 +5,7 @@ from base64 import b64encode
 import pytest
 
 from tunnel_server.house.private_tunnels.credentials import (
-    MAX_COOKIES,
+    MAX_SESSIONS,
     PROFILE_USER,
     Ambiguous,
     Explicit,
@@ -57,4 +57,4 @@ def test_all_cookies_of_a_name_are_found_and_no_others() -> None:
 
 
 def test_a_flood_of_cookies_is_not_looked_at() -> None:
-    assert len(cookies(["; ".join(["a=1"] * 1000)], "a")) == MAX_COOKIES
+    assert len(cookies(["; ".join(["a=1"] * 1000)], "a")) == MAX_SESSIONS
