@@ -15,6 +15,7 @@ from typing import Any
 
 import asyncssh
 import pytest
+import structlog
 from aiohttp import web
 from prometheus_client import Counter, Gauge
 from prometheus_client.core import GaugeMetricFamily
@@ -879,3 +880,16 @@ async def test_our_cookies_reach_no_app_and_an_apps_cookies_reach_no_other(rig: 
         f"c=3; Domain={host}; Secure",
         "d=domain=tunnels.test",
     ]
+
+
+async def test_a_client_that_is_refused_and_refused_does_not_fill_the_log(make_rig: MakeRig) -> None:
+    judge, hooks = judged()
+    judge.tunnel = Reject("no")
+    async with make_rig(plugins=hooks) as rig, rig.client() as client:
+        with structlog.testing.capture_logs() as logged:
+            for name in range(200):
+                with pytest.raises(asyncssh.ChannelListenError):
+                    await client.forward_remote_path_to_port(f"/{name}", "127.0.0.1", 1)
+
+        assert 20 <= sum(entry["event"] == "tunnel.refused" for entry in logged) < 60
+        assert 'rejected_forwards_total{code="forward.rejected"} 200.0' in rig.counted

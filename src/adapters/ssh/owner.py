@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from time import time
+from time import monotonic, time
 from typing import TYPE_CHECKING
 
 import asyncssh
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tunnel_server.domain.rules import ClientPolicies, CommandResult, Commands
 
 MAX_REJECTED = 6  # keys of one connection that policies reject, as many as OpenSSH's MaxAuthTries
+QUIET = 1.0  # seconds between log lines on the forwards of a client that asks and asks
 MAX_REMEMBERED = 20  # refusals kept for a session that opens later
 TCP_FORWARD_REFUSED = "only named forwards are served: use -R /name:host:port, with a leading slash"
 
@@ -59,7 +60,8 @@ class Owner(asyncssh.SSHServer):
         self._max_sessions = house.max_sessions
         self._metrics = metrics
         self._lobby = lobby
-        self._rejected = 0
+        self._rejected = self._refused_times = self._unsaid = 0
+        self._quiet_until = 0.0
         self._admitted: tuple[Client, Accept] | None = None
         self._refusals: list[str] = []
         self._sessions: list[Session] = []
@@ -218,13 +220,22 @@ class Owner(asyncssh.SSHServer):
     def _refused(self, request: str, code: str, reason: str) -> None:
         self._metrics.forward_rejected(code)
         request, reason = printable(request), printable(reason)
-        self.log.warning("tunnel.refused", request=request, code=code, reason=reason)
+        self._log_refusal(request, code, reason)
         line = f"forward {request} refused: {reason}"
         self._refusals = [*self._refusals[1 - MAX_REMEMBERED :], line]
         for session in self._sessions:
             session.complain(line)
         if not self._sessions and not self.connection.closed:
             self.connection.send_debug(line)
+
+    def _log_refusal(self, request: str, code: str, reason: str) -> None:
+        """Log the first of them, then one a second: a client decides how often that is."""
+        self._refused_times += 1
+        if self._refused_times > MAX_REMEMBERED and monotonic() < self._quiet_until:
+            self._unsaid += 1
+            return
+        self.log.warning("tunnel.refused", request=request, code=code, reason=reason, unsaid=self._unsaid)
+        self._quiet_until, self._unsaid = monotonic() + QUIET, 0
 
     # sessions
 
