@@ -32,7 +32,9 @@ from h2.events import (
 )
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes, Settings
-from rig import LIMIT, Rig, Service, answering, need, plain, until
+from rig import LIMIT, Rig, Service, answering, need, plain, until, with_plugins
+
+from tunnel_server import Allow, FinishedRequest, Headers, Refuse, Request, hookimpl
 
 QUICK = 0.4  # seconds within which 99 of 100 small requests have to be answered beside any abuse, on a busy machine
 
@@ -620,3 +622,48 @@ if __name__ == "__main__":
         await asyncio.gather(*(attack(abuse, int(port), host) for _ in range(4)))
 
     asyncio.run(attack_by_four(*sys.argv[1:]))
+
+
+class Policy:
+    """Takes its time for paths with `slow`, for ever for `hang`; refuses `no`; hears of each end."""
+
+    def __init__(self) -> None:
+        self.ended: list[FinishedRequest] = []
+        self.asked: list[str] = []
+
+    @hookimpl
+    def authorize_request(self, request: Request) -> Any:
+        self.asked.append(request.path)
+        answer: Any = Refuse(499, "no") if "no" in request.path else Allow(finished=self.ended.append)
+        return self._later(answer, 3600 if "hang" in request.path else 0.05) if request.path.count("slow") else answer
+
+    async def _later(self, answer: Any, seconds: float) -> Any:
+        await asyncio.sleep(seconds)
+        return answer
+
+    @hookimpl
+    def transform_response_headers(self, headers: Headers) -> None:
+        headers.set("X-Policy", "1")
+
+
+async def test_policies_decide_over_each_stream_by_itself(make_rig: Any, tls: dict[str, Any]) -> None:
+    policy = Policy()
+    async with make_rig(plugins=with_plugins(policy=policy), **tls) as rig, Service(mirror) as service:
+        async with rig.tunnel(service.port) as host, Browser.at(rig.tls.port, host) as browser:
+            hanging = browser.ask(path="/slow-hang")
+            refused, allowed = browser.ask(path="/slow-no"), browser.ask(path="/slow")
+            posted = browser.ask(("content-length", "100000"), method="POST", path="/slow", end=False)
+            await browser.upload(posted, b"x" * 100_000)
+
+            assert [(await browser.answer(s))[0] for s in (refused, allowed, posted)] == [499, 200, 200]
+            assert await browser.answer(browser.ask(path="/no")) != (200, b"nothing")
+            assert (await browser.answer(posted))[1] == b"x" * 100_000
+            assert dict(browser.heard(ResponseReceived, allowed)[0].headers)[b"x-policy"] == b"1"
+            await until(lambda: len(policy.ended) == 2)
+            browser.h2.reset_stream(hanging)
+            browser.flush()
+            assert await browser.answer(browser.ask(path="/")) == (200, b"nothing")
+
+            await until(lambda: len(policy.ended) == 3)
+    assert [request.outcome for request in policy.ended] == ["answered"] * 3
+    assert policy.asked.count("/slow-hang") == 1
