@@ -507,6 +507,17 @@ async def test_a_tunnel_on_a_host_of_its_own_has_a_session_there(make_place: Any
         assert (elsewhere.field("location") or "").startswith("http://auth.tunnels.test:3000/login?")
 
 
+async def test_an_app_that_is_not_private_gets_no_ticket(make_place: Any) -> None:
+    async with make_place(environ={"TUNNEL_SERVER_SESSION_SCOPE": "host"}) as place:
+        async with Service(place.app) as app, place.publish(app.port, "/open", place.owner) as host:
+            label = host.partition(".")[0]
+            token = f"Cookie: preevy-saas-jwt={place.saas(place.owner.thumbprint)}"
+
+            login = await place.get(f"/login?env={label}&returnPath=/a", token, BROWSER, host="auth.tunnels.test")
+
+    assert login.field("location") == f"http://{host}:3000/a"
+
+
 # The API of profiles
 
 

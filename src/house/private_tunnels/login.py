@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
+from tunnel_server import Access
 from tunnel_server.house.private_tunnels.answers import cors, problem, shown
 from tunnel_server.house.private_tunnels.credentials import Ambiguous, cookies, explicit
 from tunnel_server.house.private_tunnels.gate import Gate, Profile
@@ -97,6 +98,6 @@ class LoginPage:
         value = self._signed.sessions.make(session, thumbprint, self._places.scope(here))
         cookie = self._places.session_cookie(session, value, thumbprint, here)
         there = self._places.tunnel_host(name)
-        if self._places.scope(there):
+        if self._places.scope(there) and tunnel.request.access is Access.PRIVATE:  # no other app would take it away
             path = with_parameter(path, CARRIED, self._signed.tickets.make(session, thumbprint, there))
         return web.Response(status=302, headers={"Location": self._places.page(there, path), "Set-Cookie": cookie})
