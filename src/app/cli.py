@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 HIDDEN = "********"
+HEALTH_WITHIN = 3.0  # seconds
 
 app = typer.Typer(
     name="tunnel-server",
@@ -158,6 +159,22 @@ def show_config(
     width = max(len(name) for name in rows)
     for name, (value, origin) in rows.items():
         typer.echo(f"{name:{width}} = {json.dumps(value, ensure_ascii=False, default=str)}  # {origin}")
+
+
+@app.command()
+def healthcheck(config: Config = None, port: Port = None, listen_host: ListenHost = None) -> None:
+    """Ask the server on this machine whether it is ready; exit status 0 if it is. For a container's health check."""
+    import urllib.request
+
+    try:
+        found = known.only(("port", "listen_host"), _given(port=port, listen_host=listen_host), os.environ, config)
+        host = found["listen_host"] or "127.0.0.1"
+        url = f"http://{f'[{host}]' if ':' in host else host}:{found['port']}/readyz"
+        # No proxy, whatever the environment says: this is about this machine.
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=HEALTH_WITHIN):
+            return
+    except (InvalidSetting, OSError) as error:
+        _fail(f"not ready: {error}", EXIT_FAILED)
 
 
 @app.command("plugins")

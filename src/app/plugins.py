@@ -66,7 +66,7 @@ def found_plugins(
         InvalidSetting: a setting that says where plugins are is wrong.
         InvalidPlugin: a plugin cannot be loaded or has what is no hook.
     """
-    where = known.where_plugins_are(flags, environ, file)
+    where = known.only(("plugins", "plugin_modules", "plugins_dir"), flags, environ, file)
     found = chosen(places(where["plugin_modules"], where["plugins_dir"]), where["plugins"])
     missing = [target for target in where["plugin_modules"] if f"module {target}" not in {p.source for p in found}]
     if missing:

@@ -169,15 +169,17 @@ def names() -> list[str]:
     return list(_FIELDS)
 
 
-def where_plugins_are(flags: Mapping[str, str], environ: Mapping[str, str], file: Path | None) -> dict[str, Any]:
-    """Return the settings that say which plugins there are, before it is known what those declare.
+def only(
+    wanted: tuple[str, ...], flags: Mapping[str, str], environ: Mapping[str, str], file: Path | None
+) -> dict[str, Any]:
+    """Return some settings, whatever the others are: plugins that declare more are not needed for it.
 
     Raises:
-        InvalidSetting: one of them is wrong, or the file cannot be read.
+        InvalidSetting: one of those is wrong, or the file cannot be read.
     """
     sources = _Sources(flags, environ, file, {})
-    found = {name: sources.value(name, about(name)) for name in ("plugins", "plugin_modules", "plugins_dir")}
-    sources.complain(only=tuple(found))
+    found = {name: sources.value(name, about(name)) for name in wanted}
+    sources.complain(only=wanted)
     return {name: _FIELDS[name].default if value is None else value for name, value in found.items()}
 
 

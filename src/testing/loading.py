@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tunnel_server.app.discovery import places
 from tunnel_server.app.plugins import Loaded, load
-from tunnel_server.app.settings import PREFIX, where_plugins_are
+from tunnel_server.app.settings import PREFIX, only
 
 BASE_URL = "http://tunnels.test"
 
@@ -41,7 +41,7 @@ def _usual(folder: Path) -> dict[str, object]:
 
 def _chosen(names: list[str], environ: Mapping[str, str]) -> list[str]:
     """Return which plugins to use: of those that are installed here by chance only those of ``names``."""
-    where = where_plugins_are({}, environ, None)
+    where = only(("plugin_modules", "plugins_dir"), {}, environ, None)
     found = places(where["plugin_modules"], where["plugins_dir"])
     return [*(place.name for place in found if not place.source.startswith("package ")), *names]
 

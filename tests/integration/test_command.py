@@ -95,6 +95,19 @@ async def test_a_plugin_that_heeds_no_cancel_does_not_keep_the_process(tmp_path:
     assert left["tasks"] == 1
 
 
+async def test_a_health_check_tells_whether_it_is_ready(tmp_path: Path) -> None:
+    async with command(tmp_path, "run", **QUIET) as process:
+        started = await event(process, "server.started")
+        file = tmp_path / "settings.toml"
+        file.write_text(f"port = {started['http_port']}\nsome_plugins_setting = 1\n")
+
+        assert (await ended(tmp_path, "healthcheck", "--config", str(file)))[0] == 0
+    status, _, error = await ended(tmp_path, "healthcheck", "--config", str(file))
+
+    assert status == 1
+    assert error.startswith("tunnel-server: not ready: ")
+
+
 async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     async with command(tmp_path, "run", **QUIET, TUNNEL_SERVER_GRACE_PERIOD="1h") as process:
         started = await event(process, "server.started")
