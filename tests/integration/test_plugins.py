@@ -893,3 +893,48 @@ async def test_a_client_that_is_refused_and_refused_does_not_fill_the_log(make_r
 
         assert 20 <= sum(entry["event"] == "tunnel.refused" for entry in logged) < 60
         assert 'rejected_forwards_total{code="forward.rejected"} 200.0' in rig.counted
+
+
+async def test_a_future_that_a_policy_shares_is_not_lost_with_one_visitor(make_rig: MakeRig) -> None:
+    judge, hooks = judged()
+    shared: list[asyncio.Task[Any]] = []
+
+    def one_for_all(request: Request) -> Any:
+        if not shared:
+            shared.append(asyncio.ensure_future(slowly(None, 0.5)))
+        return shared[0]
+
+    judge.request = one_for_all
+    async with make_rig(plugins=hooks) as rig, Service(answering(plain(b"app"))) as service:
+        async with rig.tunnel(service.port) as host:
+            others = [asyncio.create_task(rig.get(host)) for _ in range(3)]
+            visit = await rig.connect()
+            await visit.send("GET", "/", f"Host: {host}")
+            await until(lambda: shared)
+            sock = visit.writer.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            visit.writer.transport.abort()
+
+            assert [(await other).body for other in others] == [b"app"] * 3
+
+
+async def test_a_visitor_that_was_answered_late_is_not_served_behind_it(make_rig: MakeRig) -> None:
+    judge, hooks = judged()
+    judge.request = lambda request: slowly(None, 3)
+    limits = {"response_timeout": 0.5, "hook_timeout": 10.0}
+    async with make_rig(plugins=hooks, **limits) as rig, Service(answering(plain(b"app"))) as service:
+        async with rig.tunnel(service.port) as host:
+            assert (await rig.get(host)).status == 503
+            await rig.get("tunnels.test")
+
+        assert service.connections == 0
+
+
+async def test_an_answer_that_is_to_be_bare_opens_no_other_protocol(make_rig: MakeRig) -> None:
+    judge, hooks = judged()
+    judge.request = Allow(bare=True)
+    switch = b"HTTP/1.1 101 Go\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\nsecret"
+    async with make_rig(plugins=hooks) as rig, Service(answering(switch)) as service:
+        async with rig.tunnel(service.port) as host:
+            answer = await rig.get(host, "/", "Connection: Upgrade", "Upgrade: tcp")
+        assert (answer.status, b"secret" in answer.body) == (502, False)

@@ -110,6 +110,9 @@ class PluginRequestRules(RequestRules):
         if not inspect.isawaitable(answer):
             return answer
 
+        if isinstance(answer, asyncio.Future):  # other requests may wait for it, too
+            answer = asyncio.shield(answer)
+
         async def noted() -> Answer | None:
             # Noted by the policy's own task: whoever waits for it may leave before it is collected.
             return self._sound(plugin, hook, await answer, finished)

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 SWEEP = 0.5  # seconds between looks at the time limits
 MAX_TOLD = 2048  # characters of a path; many such records may wait for a plugin
+MAX_METHOD = 32  # characters of a method, for the same reason
 DRAIN_LOOK = 0.02  # seconds between looks at the requests in flight, during a stop
 REMEMBERED = 10_000  # labels of closed tunnels, so that a page can say "gone" and not "unknown"; hosts
 
@@ -321,7 +322,7 @@ class Relay(TunnelEvents):
         if judgement is None and self._listener is None:
             return
         line = visitor.access_line
-        method, host, path = line.get("method", ""), line.get("host", ""), line.get("path", "")[:MAX_TOLD]
+        method, host, path = line.get("method", "")[:MAX_METHOD], line.get("host", ""), line.get("path", "")[:MAX_TOLD]
         ended = FinishedRequest(
             visitor.tunnel, visitor.visitor, method, host, path, status, outcome, seconds, bytes_in, bytes_out
         )

@@ -269,9 +269,14 @@ class Upstream(ChannelReceiver):
                 if head.sets_cookies or self._pool.changes_answers:
                     self._pool.answering(head)
                 if self._request.bare:
-                    head.lines = bared(head.lines)
+                    head.lines, head.reason = bared(head.lines), b""
                 if head.status == 101:
-                    if not self._request.upgrade or not head.upgrade or not visitor.request_is_whole:
+                    if (
+                        self._request.bare
+                        or not self._request.upgrade
+                        or not head.upgrade
+                        or not visitor.request_is_whole
+                    ):
                         raise BadMessage("it switched protocols unasked")
                     self._in = _RAW
                     visitor.switched(head)

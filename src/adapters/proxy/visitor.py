@@ -581,6 +581,8 @@ class Visitor(asyncio.Protocol):
             self._leave_upstream().close()
         if self._pool is not None and self.phase is WAITING:
             self._pool.withdraw(self)
+            if self.judgement is not None:
+                self.judgement.cancel()
         if self._answering:  # too late for another answer
             self._report(problem.outcome)
             self.phase = GONE

@@ -15,7 +15,8 @@ from tunnel_server.house.private_tunnels.sessions import Clock, Session
 HINT = "_preevy_auth_hint"
 CARRIED = "_preevy_session"  # a ticket from the login page, or KEPT
 KEPT = "set"  # the cookie should be there by now
-MAX_DEPTH = 8  # parts of a path from which a spent cookie is taken away
+MAX_PLACE = 256  # characters
+MAX_DEPTH = 16  # parts of a path from which a spent cookie is taken away
 MAX_RETURN = 4096  # characters; three times as many when they are escaped in a URL
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\\]")
@@ -91,9 +92,12 @@ class Places:
         is_below = host.endswith("." + self._base.hostname) and _can_share(self._base.hostname)
         domain = f"; Domain={self._base.hostname}" if is_below else ""
         places = ["/"]
-        for part in of_head(path).partition("?")[0].split("/")[1:MAX_DEPTH]:
-            if part and ";" not in part:
-                places += [places[-1].removesuffix("/") + "/" + part, places[-1].removesuffix("/") + "/" + part + "/"]
+        at = ""
+        for part in of_head(path).partition("?")[0].rstrip("/").split("/")[1:MAX_DEPTH]:
+            at += "/" + part
+            if ";" in part or len(at) > MAX_PLACE:  # which would end the attribute, or the browser's patience
+                break
+            places += [at, at + "/"]
         return [f"{TOKEN_COOKIE}=; Path={place}{domain}; Max-Age=0; Secure" for place in places]
 
 
