@@ -69,14 +69,14 @@ async def _end_what_is_left() -> None:
     if left:
         _, stubborn = await asyncio.wait(left, timeout=LEAVE_WITHIN)
         if stubborn:
-            log.error("server.left-behind", tasks=len(stubborn), names=", ".join(sorted(map(_name, stubborn)))[:400])
+            log.error(
+                "server.left-behind",
+                tasks=len(stubborn),
+                names=", ".join(sorted(task.get_name() for task in stubborn))[:400],
+            )
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(0)
-
-
-def _name(task: asyncio.Task[Any]) -> str:
-    return task.get_name()
 
 
 async def serve(container: Container, settings: Settings, stop: asyncio.Event) -> None:

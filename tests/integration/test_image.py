@@ -20,6 +20,7 @@ from rig import LIMIT, Service, answering, need, plain
 ROOT = Path(__file__).parents[2]
 LABEL = f"tunnel-server-test={uuid.uuid4().hex}"
 BUILD_LIMIT = 300  # seconds
+HOW_TO_HAVE = (["image", "inspect"], ["pull", "-q"])  # an image
 pytestmark = pytest.mark.timeout(2 * BUILD_LIMIT)
 
 
@@ -43,6 +44,8 @@ def image() -> Iterator[str]:
     if subprocess.run([need("docker"), "info"], capture_output=True).returncode:
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)("no Docker Engine answers")
     base = os.environ.get("PYTHON_IMAGE", "python:3.13-slim-bookworm")
+    if all(subprocess.run([need("docker"), *how, base], capture_output=True).returncode for how in HOW_TO_HAVE):
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"the base image {base} cannot be had")
     try:
         yield build(ROOT, "--build-arg", f"PYTHON_IMAGE={base}")
     finally:

@@ -93,15 +93,24 @@ class Calls:
             return await self.settle(implementation.plugin, implementation.hook, value, timeout)
         return value
 
-    async def settle(self, plugin: str, hook: str, value: Awaitable[Any], timeout: float | None = None) -> Any:
+    async def settle(
+        self,
+        plugin: str,
+        hook: str,
+        value: Awaitable[Any],
+        timeout: float | None = None,
+        note: Callable[[Any], Any] | None = None,
+    ) -> Any:
         """Return what ``value`` gives; if it does not within the time limit, it is cancelled and left alone.
+
+        ``note`` makes of it what is returned, and does so even if whoever waits leaves before it is collected.
 
         Raises:
             HookFailed: it raised, or took too long.
         """
         if isinstance(value, asyncio.Future):  # whose, we do not know: others may wait for it, too
             value = asyncio.shield(value)
-        task = asyncio.create_task(self.watched(plugin, hook, value), name=f"{plugin} {hook}")
+        task = asyncio.create_task(self.watched(plugin, hook, value, note), name=f"{plugin} {hook}")
         try:
             done, _ = await asyncio.wait({task}, timeout=self.timeout if timeout is None else timeout)
         except asyncio.CancelledError:
@@ -122,10 +131,13 @@ class Calls:
             raise HookFailed(plugin, hook) from error
         return task.result()
 
-    async def watched(self, plugin: str, hook: str, value: Awaitable[Any]) -> Any:
-        """Await ``value``, watched at each of its steps."""
+    async def watched(
+        self, plugin: str, hook: str, value: Awaitable[Any], note: Callable[[Any], Any] | None = None
+    ) -> Any:
+        """Await ``value``, watched at each of its steps; return what ``note``, if there is one, makes of it."""
         try:
-            return await _Watched(self._watch, plugin, hook, value)
+            given = await _Watched(self._watch, plugin, hook, value)
+            return given if note is None else note(given)
         except (SystemExit, KeyboardInterrupt) as error:  # out of a task these would stop the loop
             raise RuntimeError(f"it raised {type(error).__name__}") from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tunnel_server.adapters.plugins.calls import UNDECIDED, Calls, HookFailed, Implementation
@@ -109,16 +110,9 @@ class PluginRequestRules(RequestRules):
     async def _settled(self, plugin: str, hook: str, answer: Any, finished: Endings) -> Any:
         if not inspect.isawaitable(answer):
             return answer
-
-        if isinstance(answer, asyncio.Future):  # other requests may wait for it, too
-            answer = asyncio.shield(answer)
-
-        async def noted() -> Answer | None:
-            # Noted by the policy's own task: whoever waits for it may leave before it is collected.
-            return self._sound(plugin, hook, await answer, finished)
-
+        note = partial(self._sound, plugin, hook, finished=finished)
         try:
-            return await self._calls.settle(plugin, hook, noted())
+            return await self._calls.settle(plugin, hook, answer, note=note)
         except HookFailed:
             return UNDECIDED
 

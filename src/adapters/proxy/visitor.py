@@ -579,10 +579,7 @@ class Visitor(asyncio.Protocol):
         """Answer ``problem`` ourselves, and end the connection."""
         if self._upstream is not None:
             self._leave_upstream().close()
-        if self._pool is not None and self.phase is WAITING:
-            self._pool.withdraw(self)
-            if self.judgement is not None:
-                self.judgement.cancel()
+        self._stop_waiting()
         if self._answering:  # too late for another answer
             self._report(problem.outcome)
             self.phase = GONE
@@ -599,6 +596,13 @@ class Visitor(asyncio.Protocol):
         self._outcome = problem.outcome
         self._report(problem.outcome)
         self._linger(wait=True)
+
+    def _stop_waiting(self) -> None:
+        """Want no channel any more, nor what a policy says."""
+        if self._pool is not None and self.phase is WAITING:
+            self._pool.withdraw(self)
+            if self.judgement is not None:
+                self.judgement.cancel()
 
     def _linger(self, *, wait: bool) -> None:
         """Close; when the visitor may still be sending, only once it stopped, or a reset would take the answer."""
@@ -635,10 +639,7 @@ class Visitor(asyncio.Protocol):
         """The visitor is gone: so is what was under way for it."""
         if self._upstream is not None:
             self._leave_upstream().close()
-        if self._pool is not None and self.phase is WAITING:
-            self._pool.withdraw(self)
-            if self.judgement is not None:
-                self.judgement.cancel()
+        self._stop_waiting()
         self._report(ANSWERED if self.phase is RAW else ABORTED)
         if self.phase is not GONE:
             self._close()

@@ -405,8 +405,7 @@ class Stream:
         """Answer ``problem`` ourselves."""
         if self._upstream is not None:
             self._leave_upstream().close()
-        if self._pool is not None and self.phase is WAITING:
-            self._pool.withdraw(self)
+        self._stop_waiting()
         self.upload.drop()
         self._record.outcome = problem.outcome
         if self._answering:  # too late for another answer
@@ -422,19 +421,23 @@ class Stream:
         self._finish(problem.outcome, [])
         self._set_deadline(self._relay.limits.body_timeout)
 
+    def _stop_waiting(self) -> None:
+        """Want no channel any more, nor what a policy says."""
+        if self._pool is not None and self.phase is WAITING:
+            self._pool.withdraw(self)
+            if self.judgement is not None:
+                self.judgement.cancel()
+
     def abandon(self, outcome: Outcome = ABORTED) -> None:
         """The visitor is gone, or is to be: so is what was under way for it."""
         phase = self.phase
         if phase is GONE:
             return
+        self._stop_waiting()
         self.phase = GONE
         self.deadline = inf
         if self._upstream is not None:
             self._leave_upstream().close()
-        if self._pool is not None and phase is WAITING:
-            self._pool.withdraw(self)
-            if self.judgement is not None:
-                self.judgement.cancel()
         self.upload.drop()
         if phase is LEAVING and self._record.outcome is not ANSWERED:
             outcome = self._record.outcome or outcome
