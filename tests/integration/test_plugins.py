@@ -938,3 +938,16 @@ async def test_an_answer_that_is_to_be_bare_opens_no_other_protocol(make_rig: Ma
         async with rig.tunnel(service.port) as host:
             answer = await rig.get(host, "/", "Connection: Upgrade", "Upgrade: tcp")
         assert (answer.status, b"secret" in answer.body) == (502, False)
+
+
+async def test_a_visitor_that_leaves_before_its_body_is_no_failure_in_the_log(rig: Rig) -> None:
+    with structlog.testing.capture_logs() as logged:
+        for _ in range(5):
+            visit = await rig.connect()
+            await visit.send("GET", "/login?env=x", "Host: auth.tunnels.test", "Content-Length: 9")
+            visit.close()
+            await visit.closed()
+        assert (await rig.get("auth.tunnels.test", "/login?env=x")).status == 404
+        await until(lambda: not [task for task in asyncio.all_tasks() if "_received" in repr(task.get_stack())])
+
+    assert [entry for entry in logged if entry["log_level"] == "error"] == []

@@ -120,6 +120,8 @@ async def _received(request: web.Request) -> None:
             await request.read()
     except TimeoutError:
         raise web.HTTPRequestTimeout from None
+    except ConnectionError:  # the visitor has gone, which is no failure of anybody here
+        raise web.HTTPBadRequest from None
 
 
 async def _answer(handler: Callable[[Any], Awaitable[Any]], request: web.Request) -> Any:
