@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from tunnel_server.app.container import Container
+from tunnel_server.app.keeping import passing
 from tunnel_server.app.welcome import welcome
 from tunnel_server.domain.errors import ListenerFailed, TunnelServerError
 
@@ -96,6 +97,7 @@ async def serve(container: Container, settings: Settings, stop: asyncio.Event) -
             metrics_port=ports.metrics.port,
         )
         _tell_of_plugins(container.hooks())
+        _warn_of_losses(settings)
         _greet(settings, ports.ssh.port)
         if settings.dev_tls:
             print(container.dev_certificate().how_to_trust, flush=True)
@@ -167,6 +169,12 @@ def _tell_of_plugins(plugins: Hooks) -> None:
     log.info("plugins.loaded", names=", ".join(plugin.name for plugin in plugins.plugins))
     if not plugins.of("authenticate_client"):
         log.warning("plugins.nobody-may-log-in", reason="no plugin accepts clients; accept-any-key does")
+
+
+def _warn_of_losses(settings: Settings) -> None:
+    """Say what of the files that we keep would not outlive this container."""
+    for what, path, lost_with, meaning in passing(settings):
+        log.warning("storage.not-kept", what=what, path=str(path), lost_with=lost_with, meaning=meaning)
 
 
 def _warn_of_names(container: Container, settings: Settings) -> None:

@@ -233,3 +233,19 @@ async def test_the_command_serves_a_tunnel_from_end_to_end(tmp_path: Path) -> No
             process.send_signal(signal.SIGTERM)
             await event(process, "client.disconnected")
             assert await process.wait() == 0
+
+
+async def test_an_idle_server_is_small_and_has_not_loaded_what_nobody_uses(tmp_path: Path) -> None:
+    environ = QUIET | {"PYTHONPROFILEIMPORTTIME": "1"}  # tells of each import on standard error
+    async with command(tmp_path, "run", **environ) as process:
+        assert process.stderr is not None
+        loaded = set()
+        async with asyncio.timeout(LIMIT):
+            while b"server.started" not in (line := await process.stderr.readline()):
+                loaded.add(line.decode().rpartition("|")[2].strip().partition(".")[0])
+        status = Path(f"/proc/{process.pid}/status").read_text()
+
+    resident = int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) / 1024  # type: ignore[index]
+    assert "asyncssh" in loaded
+    assert not loaded & {"acme", "josepy", "requests", "h2", "hpack", "joserfc"}
+    assert resident < 90, f"{resident:.1f} MiB"

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import base64
 import binascii
+import errno
 import os
 from pathlib import Path
 
 import asyncssh
+import structlog
 
 from tunnel_server.domain.errors import InvalidHostKey
+
+log = structlog.get_logger()
 
 
 def load_host_key(path: Path, encoded: str | None) -> asyncssh.SSHKey:
     """Return the host key given as base64 of its text in ``encoded``, else the one in the file at ``path``.
 
     A file that does not exist is created with a new Ed25519 key and mode 0600, so that the
-    server keeps its identity; its folders are made too.
+    server keeps its identity; its folders are made too. On a read-only file system the key is not kept.
 
     Raises:
         InvalidHostKey: naming what cannot be read, decoded or written.
@@ -57,6 +61,9 @@ def _generate(path: Path) -> asyncssh.SSHKey:
         finally:
             fresh.unlink()
     except OSError as error:
+        if error.errno == errno.EROFS:  # a container without a volume still serves
+            log.warning("host-key.not-kept", path=str(path), reason="the file system is read-only; it ends with us")
+            return key
         raise InvalidHostKey(
             f"cannot keep a new SSH host key at {path}: {error.strerror}; "
             "give one in SSH_HOST_KEY, or a writable SSH_HOST_KEY_PATH"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -15,7 +15,9 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
     load_ssh_public_key,
 )
-from joserfc.jwk import ECKey, OKPKey, RSAKey
+
+if TYPE_CHECKING:
+    from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 # RFC 7518 §3.3 asks for 2048 bits. An exponent of 33 bits keeps a hostile key's verification as quick as any other's.
 MIN_RSA, MAX_RSA = 2048, 8192
@@ -81,6 +83,8 @@ def of_pem(text: str) -> VerificationKey:
 
 
 def _of(key: Any) -> VerificationKey:
+    from joserfc.jwk import ECKey, OKPKey, RSAKey  # only a server that verifies tokens pays for it
+
     pem = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     match key:
         case ed25519.Ed25519PublicKey():

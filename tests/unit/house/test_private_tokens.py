@@ -13,7 +13,8 @@ from joserfc.jwk import OKPKey
 from joserfc.jws import serialize_compact
 
 from tunnel_server.house.private_tunnels.keys import Unusable, of_pem, of_ssh
-from tunnel_server.house.private_tunnels.tokens import MAX_TOKEN, TokenRefused, issuer, verified
+from tunnel_server.house.private_tunnels.signatures import verified
+from tunnel_server.house.private_tunnels.tokens import MAX_TOKEN, TokenRefused, issuer
 
 NOW = 1_800_000_000.0
 KINDS = [

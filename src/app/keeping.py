@@ -1,0 +1,38 @@
+"""What a server has to keep, and what of it would not outlive this container."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tunnel_server.domain.storage import lost_with
+
+if TYPE_CHECKING:
+    from tunnel_server.app.settings import Settings
+
+MOUNTS = Path("/proc/self/mountinfo")
+
+
+def kept(settings: Settings) -> Iterator[tuple[str, Path, str]]:
+    """Yield what is kept in files, where, and what its loss means to others."""
+    if not settings.ssh_host_key:
+        path = Path(settings.ssh_host_key_path)
+        yield "SSH host key", path, "clients that know the old one will refuse to connect"
+    if settings.acme:
+        folder = Path(settings.acme_folder)
+        yield "ACME account and certificates", folder, "every start orders all anew, and the CA limits how often"
+    if settings.dev_tls:
+        yield "CA for development", Path(settings.dev_tls_folder), "browsers have to be told of a new one"
+
+
+def passing(settings: Settings) -> Iterator[tuple[str, Path, str, str]]:
+    """Yield of what is kept that which will be lost: what, where, with what, and what that means. None on a machine
+    that has no list of mounts."""
+    try:
+        mounts = MOUNTS.read_text(errors="replace")
+    except OSError:
+        return
+    for what, path, meaning in kept(settings):
+        if lost := lost_with(mounts, str(path.resolve())):
+            yield what, path, lost, meaning
