@@ -235,6 +235,11 @@ async def test_the_command_serves_a_tunnel_from_end_to_end(tmp_path: Path) -> No
             assert await process.wait() == 0
 
 
+def resident_mib(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) / 1024  # type: ignore[index]
+
+
 async def test_an_idle_server_is_small_and_has_not_loaded_what_nobody_uses(tmp_path: Path) -> None:
     environ = QUIET | {"PYTHONPROFILEIMPORTTIME": "1"}  # tells of each import on standard error
     async with command(tmp_path, "run", **environ) as process:
@@ -243,9 +248,8 @@ async def test_an_idle_server_is_small_and_has_not_loaded_what_nobody_uses(tmp_p
         async with asyncio.timeout(LIMIT):
             while b"server.started" not in (line := await process.stderr.readline()):
                 loaded.add(line.decode().rpartition("|")[2].strip().partition(".")[0])
-        status = Path(f"/proc/{process.pid}/status").read_text()
+        resident = resident_mib(process.pid)
 
-    resident = int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) / 1024  # type: ignore[index]
     assert "asyncssh" in loaded
     assert not loaded & {"acme", "josepy", "requests", "h2", "hpack", "joserfc"}
     assert resident < 90, f"{resident:.1f} MiB"
