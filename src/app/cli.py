@@ -177,6 +177,50 @@ def healthcheck(config: Config = None, port: Port = None, listen_host: ListenHos
         _fail(f"not ready: {error}", EXIT_FAILED)
 
 
+@app.command()
+def doctor(
+    config: Config = None,
+    base_url: BaseUrl = None,
+    port: Port = None,
+    ssh_port: SshPort = None,
+    tls_port: TlsPort = None,
+    dev_tls: DevTls = None,
+    metrics_port: MetricsPort = None,
+    listen_host: ListenHost = None,
+    plugin: Plugin = None,
+    plugins_dir: PluginsDir = None,
+    timeout: Annotated[str, typer.Option(help="Time that one look may take.")] = "5s",
+    time_server: Annotated[str, typer.Option(help="Time server to compare the clock with, host[:port].")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check DNS, ports, certificates, host key, clock and plugins from here; exit status 0 if nothing failed."""
+    import asyncio
+
+    from tunnel_server.app import logs
+    from tunnel_server.app.doctor import examination, patient, report
+    from tunnel_server.domain.diagnosis.finding import healthy
+
+    logs.configure("auto", False)
+    flags = _given(
+        base_url=base_url,
+        port=port,
+        ssh_port=ssh_port,
+        tls_port=tls_port,
+        dev_tls=dev_tls,
+        metrics_port=metrics_port,
+        listen_host=listen_host,
+        plugin_modules=plugin,
+        plugins_dir=plugins_dir,
+    )
+    try:
+        admitted = patient.admit(flags, os.environ, config, patient.How.of(timeout, time_server))
+    except InvalidSetting as error:
+        _fail(str(error), EXIT_USAGE)
+    findings = asyncio.run(examination.examine(admitted))
+    typer.echo(report.as_json(findings) if as_json else report.as_text(findings))
+    raise typer.Exit(0 if healthy(findings.values()) else EXIT_FAILED)
+
+
 @app.command("plugins")
 def show_plugins(
     config: Config = None,

@@ -29,10 +29,14 @@ def kept(settings: Settings) -> Iterator[tuple[str, Path, str]]:
 def passing(settings: Settings) -> Iterator[tuple[str, Path, str, str]]:
     """Yield of what is kept that which will be lost: what, where, with what, and what that means. None on a machine
     that has no list of mounts."""
-    try:
-        mounts = MOUNTS.read_text(errors="replace")
-    except OSError:
-        return
     for what, path, meaning in kept(settings):
-        if lost := lost_with(mounts, str(path.resolve())):
+        if lost := goes_with(path):
             yield what, path, lost, meaning
+
+
+def goes_with(path: Path) -> str:
+    """Return what ``path`` goes away with; empty if it is kept, or nothing is known of it."""
+    try:
+        return lost_with(MOUNTS.read_text(errors="replace"), str(path.resolve()))
+    except OSError:
+        return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, fields
@@ -208,7 +209,7 @@ def load(
         of_plugins.setdefault(plugin, {})[its.name] = its.default if value is None else value
     sources.complain()
     if not values.get("base_url"):
-        values["base_url"] = _default_base_url(values)
+        values["base_url"] = default_base_url(values)
     settings = Settings(**values)
     if contradicting := contradictions(
         settings, BaseUrl.parse(settings.base_url), trusts_proxies=bool(settings.trusted_proxies)
@@ -264,7 +265,8 @@ _FIELDS: dict[str, Field[Any]] = {entry.name: entry for entry in fields(Settings
 _Source = dict[str, tuple[str, str]]
 
 
-def _default_base_url(values: Mapping[str, Any]) -> str:
+def default_base_url(values: Mapping[str, Any]) -> str:
+    """Return the base URL of a server that is told none, by its other settings."""
     scheme, port = ("https", "tls_port") if values.get("dev_tls") else ("http", "port")
     number = values.get(port, _FIELDS[port].default)
     return f"{scheme}://localhost:{number}" if number else f"{scheme}://localhost"
@@ -279,6 +281,7 @@ def _complaint(name: str, its: About, origin: str, raw: str, problem: str) -> st
 
 def _from_environment(environ: Mapping[str, str], names: Mapping[str, str | None], wrong: list[str]) -> _Source:
     """Read what is set there; ``names`` are those of all settings, each with its name at the reference server."""
+    environ = _without_services(environ)
     known = {f"{PREFIX}{name.upper()}": name for name in names}
     source: _Source = {}
     for name, plain in names.items():
@@ -297,6 +300,18 @@ def _from_environment(environ: Mapping[str, str], names: Mapping[str, str | None
                 wrong.append(f"{name}: {other} and {variable} (environment) differ; set one of them")
             source[name] = (environ[variable], f"environment {variable}")
     return source
+
+
+def _without_services(environ: Mapping[str, str]) -> dict[str, str]:
+    """Leave out what Kubernetes tells a pod of each Service, in variables of which some are called as settings are."""
+    services = "|".join(re.escape(m[1]) for key in environ if (m := re.fullmatch(r"(.+)_SERVICE_HOST", key)))
+    told = re.compile(rf"(?:{services})_(?:SERVICE_(?:HOST|PORT(?:_.+)?)|PORT_\d+_(?:TCP|UDP|SCTP)(?:_\w+)?|(PORT))")
+
+    def is_setting(key: str, value: str) -> bool:
+        found = told.fullmatch(key)
+        return found is None or (found[1] is not None and "://" not in value)
+
+    return {key: value for key, value in environ.items() if not services or is_setting(key, value)}
 
 
 def _from_file(file: Path | None, names: Mapping[str, str | None], wrong: list[str]) -> _Source:

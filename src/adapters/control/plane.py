@@ -6,6 +6,7 @@ import asyncio
 import html
 import json
 import logging
+import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from types import TracebackType
@@ -22,6 +23,7 @@ from tunnel_server.hookspecs import Route
 if TYPE_CHECKING:
     from tunnel_server.domain.naming import BaseUrl
 
+INSTANCE = "Tunnel-Server-Instance"  # which start of which server answered, as `tunnel-server doctor` wants to know
 ALWAYS = {"Connection": "close", "Server": "tunnel-server", "X-Content-Type-Options": "nosniff"}
 UNLESS_SET = {
     "Cache-Control": "no-store",
@@ -60,6 +62,7 @@ class ControlPlane:
         self._hsts = hsts
         self._challenge_answer = challenge_answer
         self._others = routes
+        self._instance = {INSTANCE: secrets.token_hex(8)}
         self._runners: dict[Surface, web.AppRunner] = {}
 
     async def __aenter__(self) -> Self:
@@ -80,7 +83,7 @@ class ControlPlane:
     def _add_routes(self, app: web.Application, host: str) -> None:
         routes = [
             ("", Route("GET", "/", self._root)),
-            ("", Route("GET", "/healthz", _healthz)),
+            ("", Route("GET", "/healthz", self._healthz)),
             ("", Route("GET", "/readyz", self._readyz)),
             ("", Route("GET", "/.well-known/acme-challenge/{token}", self._challenge)),
             *((plugin, route) for plugin, route in self._others if host in route.hosts),
@@ -116,8 +119,12 @@ class ControlPlane:
         if self._hsts and request.secure:
             response.headers["Strict-Transport-Security"] = self._hsts
 
+    async def _healthz(self, request: web.Request) -> web.Response:
+        return web.Response(text="OK", headers=self._instance)
+
     async def _readyz(self, request: web.Request) -> web.Response:
-        return web.Response(text="ready") if self._ready() else web.Response(text="stopping", status=503)
+        ready = self._ready()
+        return web.Response(text="ready" if ready else "stopping", status=200 if ready else 503, headers=self._instance)
 
     async def _challenge(self, request: web.Request) -> web.Response:
         answer = self._challenge_answer(request.path) if self._challenge_answer is not None else None
@@ -138,10 +145,6 @@ def _quiet() -> logging.Logger:
     quiet = logging.getLogger("tunnel_server.aiohttp")
     quiet.setLevel(logging.CRITICAL + 1)
     return quiet
-
-
-async def _healthz(request: web.Request) -> web.Response:
-    return web.Response(text="OK")
 
 
 @web.middleware

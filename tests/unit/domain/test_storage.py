@@ -20,27 +20,30 @@ DISK = "1 0 8:1 / / rw - ext4 /dev/sda1 rw"
         ([OVERLAY], "this container: there is no volume"),
         ([OVERLAY, ANONYMOUS], "this container: its volume has no name"),
         ([OVERLAY, EMPTY_DIR], "this pod: its volume is an emptyDir"),
-        ([OVERLAY, MEMORY], "this machine's memory"),
-        ([OVERLAY, NAMED], None),
-        ([OVERLAY, BOUND], None),
-        ([OVERLAY, CLAIMED], None),
-        ([NAMED, OVERLAY], None),
-        ([OVERLAY, MEMORY, NAMED], None),
-        ([DISK], None),
-        ([], None),
-        (["nonsense", "", "1 2 3 4"], None),
+        ([OVERLAY, MEMORY], "the memory of this machine or container"),
+        ([OVERLAY, MEMORY.replace(" rw,", " ro,")], ""),  # a Secret
+        ([OVERLAY, MEMORY, ANONYMOUS], "this container: its volume has no name"),
+        ([DISK, "2 1 0:64 / /data rw - overlay overlay rw"], ""),
+        ([OVERLAY, NAMED], ""),
+        ([OVERLAY, BOUND], ""),
+        ([OVERLAY, CLAIMED], ""),
+        ([NAMED, OVERLAY], ""),
+        ([OVERLAY, MEMORY, NAMED], ""),
+        ([DISK], ""),
+        ([], ""),
+        (["nonsense", "", "1 2 3 4"], ""),
     ],
 )
-def test_what_a_folder_goes_away_with_is_read_from_the_mounts(mounts: list[str], lost: str | None) -> None:
+def test_what_a_folder_goes_away_with_is_read_from_the_mounts(mounts: list[str], lost: str) -> None:
     assert lost_with("\n".join(mounts), "/data/ssh/ssh_host_key") == lost
 
 
 def test_a_mount_is_another_folders_business() -> None:
     assert lost_with("\n".join([OVERLAY, NAMED]), "/database/key") == "this container: there is no volume"
-    assert lost_with("\n".join([OVERLAY, NAMED]), "/data") is None
+    assert lost_with("\n".join([OVERLAY, NAMED]), "/data") == ""
 
 
 def test_blanks_of_a_mount_point_are_written_in_octal() -> None:
     spaced = NAMED.replace(" /data ", r" /my\040data ")
 
-    assert lost_with("\n".join([OVERLAY, spaced]), "/my data/key") is None
+    assert lost_with("\n".join([OVERLAY, spaced]), "/my data/key") == ""

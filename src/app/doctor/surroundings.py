@@ -1,0 +1,162 @@
+"""Looks at each thing once, however many checks want to know of it."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import ssl
+from collections.abc import Callable, Coroutine
+from functools import partial
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from tunnel_server.adapters.checkup import directory, resolver, ssh, web
+from tunnel_server.adapters.checkup.aside import aside
+from tunnel_server.adapters.checkup.binding import could_listen
+from tunnel_server.adapters.checkup.trouble import EXPECTED, trouble_of
+from tunnel_server.adapters.control.plane import INSTANCE
+from tunnel_server.adapters.ssh.listener import SOFTWARE_VERSION
+from tunnel_server.app.doctor.patient import Patient
+from tunnel_server.domain.diagnosis.dns import Resolved, is_address, is_local
+from tunnel_server.domain.diagnosis.ports import Holder, Listening
+from tunnel_server.domain.diagnosis.trouble import Kind
+from tunnel_server.domain.setting_types import Network
+
+T = TypeVar("T")
+
+_METRIC = b"tunnel_server_"  # how the names of our metrics begin
+_THIS_MACHINE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1", "localhost": "127.0.0.1"}
+
+
+class Surroundings:
+    """What is around one server. To be closed at the end: a look may still be under way."""
+
+    def __init__(self, patient: Patient) -> None:
+        self.patient = patient
+        self.settings = patient.settings
+        self.base = patient.base
+        self.limit = patient.how.limit
+        self.random_host = f"doctor-{secrets.token_hex(6)}.{patient.base.hostname}"
+        self._looks: dict[str, asyncio.Task[Any]] = {}
+
+    async def aclose(self) -> None:
+        """Give up all looks."""
+        for look in self._looks.values():
+            look.cancel()
+        await asyncio.gather(*self._looks.values(), return_exceptions=True)
+
+    async def _once(self, name: str, look: Callable[[], Coroutine[object, object, T]]) -> T:
+        if name not in self._looks:
+            self._looks[name] = asyncio.create_task(look())
+        # Shielded, since a check that is given up takes no other with it.
+        return await asyncio.shield(cast("asyncio.Task[T]", self._looks[name]))
+
+    # names
+
+    async def resolved(self, host: str) -> Resolved:
+        """Return what a name resolves to; those of this machine, and addresses, by definition."""
+        if is_local(host):
+            return Resolved(host, (local(self.settings.listen_host),))
+        if is_address(host):
+            return Resolved(host, (host.strip("[]"),))
+        return await self._once(f"dns {host}", lambda: resolver.resolve(host, self.limit))
+
+    # ports
+
+    async def http(self) -> Listening:
+        """Return what is on the HTTP port."""
+        return await self._port("PORT", self.settings.listen_host, self.settings.port, self._ask_http)
+
+    async def ssh(self) -> Listening:
+        """Return what is on the SSH port."""
+        ask = partial(self._ask_ssh, self.settings.ssh_proxy_protocol)
+        return await self._port("SSH_PORT", self.settings.listen_host, self.settings.ssh_port, ask)
+
+    async def tls(self) -> Listening:
+        """Return what is on the TLS port, which answers to SSH clients without any certificate, too."""
+        if not self.settings.has_certificate():
+            return Listening("TLS_PORT", "", 0, Holder.UNKNOWN, "there is no certificate, so it is not served")
+        ask = partial(self._ask_ssh, self.settings.tls_proxy_protocol)
+        return await self._port("TLS_PORT", self.settings.listen_host, self.settings.tls_port, ask)
+
+    async def metrics(self) -> Listening:
+        """Return what is on the metrics port."""
+        return await self._port(
+            "METRICS_PORT", self.settings.metrics_host, self.settings.metrics_port, self._ask_metrics
+        )
+
+    async def _port(
+        self, setting: str, host: str, port: int, ask: Callable[[str, int], Coroutine[object, object, tuple[str, str]]]
+    ) -> Listening:
+        if not port:
+            detail = f"{setting} is 0: the system chooses a port, which is in the server's log"
+            return Listening(setting, host, port, Holder.UNKNOWN, detail)
+        return await self._once(setting, lambda: self._look_at(Listening(setting, host, port, Holder.OTHER), ask))
+
+    async def _look_at(
+        self, port: Listening, ask: Callable[[str, int], Coroutine[object, object, tuple[str, str]]]
+    ) -> Listening:
+        try:
+            identity, other = await ask(local(port.host), port.port)
+        except EXPECTED as error:
+            trouble = trouble_of(error, self.limit)
+            holder, detail = Holder.OTHER, f"something answers that is not this server: {trouble.text}"
+            if trouble.kind in (Kind.REFUSED, Kind.UNREACHABLE):
+                holder, detail = await aside(partial(could_listen, port.host, port.port), self.limit)
+            return Listening(port.setting, port.host, port.port, holder, detail)
+        holder = Holder.OTHER if other else Holder.OURS
+        return Listening(port.setting, port.host, port.port, holder, other, identity)
+
+    async def _ask_http(self, address: str, port: int) -> tuple[str, str]:
+        preface = told(address, self.settings.http_proxy_protocol)
+        question = web.Question(self.base.hostname, self.base.effective_port, "/readyz", preface=preface)
+        answer = await web.ask(address, port, question, self.limit)
+        instance = answer.fields.get(INSTANCE.lower(), "")
+        return instance, "" if instance else f"something answers that is not this server: {described(answer)}"
+
+    async def _ask_ssh(self, proxies: tuple[Network, ...], address: str, port: int) -> tuple[str, str]:
+        found = await ssh.greeting(address, port, told(address, proxies), self.limit)
+        ours = found.banner == f"SSH-2.0-{SOFTWARE_VERSION}" and found.fingerprint
+        return found.fingerprint, "" if ours else f"another SSH server answers: {found.banner}"
+
+    async def _ask_metrics(self, address: str, port: int) -> tuple[str, str]:
+        answer = await web.ask(address, port, web.Question(address, port, "/metrics"), self.limit)
+        return "", "" if _METRIC in answer.body else f"something answers without our metrics: {described(answer)}"
+
+    # the CA, and whom visitors trust
+
+    async def directory(self) -> float | None:
+        """Fetch the CA's directory; return how many seconds our clock is behind its. Raises as that does."""
+        return await self._once("directory", self._read_directory)
+
+    async def _read_directory(self) -> float | None:
+        file = self.settings.acme_ca_file
+        trust = web.only(Path(file)) if file else web.everybody()
+        return await aside(partial(directory.read, self.settings.acme, trust, self.limit), self.limit)
+
+    def trust(self) -> ssl.SSLContext:
+        """Return how visitors verify; in development those who trust its CA."""
+        authority = Path(self.settings.dev_tls_folder) / "ca.pem"
+        return web.only(authority) if self.settings.dev_tls and authority.exists() else web.everybody()
+
+
+def local(host: str) -> str:
+    """Return an address by which this machine gets to its own port that listens on ``host``."""
+    return _THIS_MACHINE.get(host, host)
+
+
+def told(address: str, proxies: tuple[Network, ...]) -> bytes:
+    """Return what one that connects from ``address`` has to send first."""
+    try:
+        balancer = any(ip_address(address) in network for network in proxies)
+    except ValueError:  # a name
+        balancer = False
+    return web.PROXY_UNKNOWN if balancer else b""
+
+
+def described(answer: web.Answer) -> str:
+    """Return an answer in a few words."""
+    server = answer.fields.get("server")
+    location = answer.fields.get("location")
+    return f"status {answer.status}" + (f" from {server}" if server else "") + (f" to {location}" if location else "")

@@ -1,0 +1,128 @@
+"""Checks of certificates, and of the way to get them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from functools import partial
+from pathlib import Path
+
+from tunnel_server.adapters.checkup import web
+from tunnel_server.adapters.checkup.aside import aside
+from tunnel_server.adapters.checkup.trouble import EXPECTED, trouble_of
+from tunnel_server.adapters.control.plane import INSTANCE
+from tunnel_server.adapters.tls.contexts import TlsOptions
+from tunnel_server.adapters.tls.pairs import Sources
+from tunnel_server.adapters.tls.watch import Watch
+from tunnel_server.app.doctor.surroundings import Surroundings, described, local, told
+from tunnel_server.app.keeping import goes_with
+from tunnel_server.app.settings import Settings
+from tunnel_server.domain.certificates import covered, covers
+from tunnel_server.domain.diagnosis import certificate
+from tunnel_server.domain.diagnosis.certificate import Held, Needs, Proof
+from tunnel_server.domain.diagnosis.dns import is_address, is_local
+from tunnel_server.domain.diagnosis.finding import Finding, skipped
+from tunnel_server.domain.diagnosis.ports import Holder
+from tunnel_server.domain.diagnosis.trouble import Trouble
+from tunnel_server.domain.errors import InvalidCertificate
+
+MAX_HOSTS = 16  # of those that a CA is asked for, looked at
+
+
+async def check_certificate(around: Surroundings) -> Finding:
+    """Check that the certificates that are configured can be used, are for our names, and are in their time."""
+    settings, base = around.settings, around.base
+    if settings.dev_tls:
+        return certificate.development(str(Path(settings.dev_tls_folder) / "ca.pem"))
+    if is_local(base.hostname) and not settings.has_certificate():
+        return skipped("this machine alone needs none")
+    held, problem = await _held(around)
+    needs = Needs(base.hostname, base.scheme == "https", settings.acme_hosts, settings.acme_labels)
+    return certificate.configured(held, problem, needs, time.time())
+
+
+async def _held(around: Surroundings) -> tuple[list[Held], str]:
+    try:
+        return await aside(partial(_read, around.settings), around.limit), ""
+    except InvalidCertificate as error:
+        return [], str(error)
+    except TimeoutError:
+        return [], f"the files of certificates cannot be read within {around.limit:g} s"
+
+
+def _read(settings: Settings) -> list[Held]:
+    cert, key = settings.certificate_files() or (None, None)
+    sources = Sources(
+        cert_file=cert,
+        key_file=key,
+        cert_text=settings.tls_cert or None,
+        key_text=settings.tls_key or None,
+        directory=Path(settings.tls_cert_dir) if settings.tls_cert_dir else None,
+    )
+    found = Watch(sources, TlsOptions(), time.time).first().found
+    return [Held(each.source, each.names, each.not_before, each.not_after) for each in found]
+
+
+async def check_chain(around: Surroundings) -> Finding:
+    """Check by a handshake on the TLS port that a visitor would trust what is shown there."""
+    tls = await around.tls()
+    if around.settings.dev_tls:
+        return skipped("a certificate for development leads to no CA that visitors know")
+    if tls.holder is not Holder.OURS:
+        return skipped(tls.detail if tls.holder is Holder.UNKNOWN else "the server does not run on the TLS port")
+    hosts = [around.base.hostname]
+    held, _ = await _held(around)
+    promised = covered([*(name for each in held for name in each.names), *around.settings.acme_hosts])
+    if not is_address(around.base.hostname) and covers(promised, around.random_host):
+        hosts.append(around.random_host)
+    troubles = await asyncio.gather(*(_shown(around, host, tls.port) for host in hosts))
+    return certificate.served(list(zip(hosts, troubles, strict=True)))
+
+
+async def _shown(around: Surroundings, host: str, port: int) -> Trouble | None:
+    address = local(around.settings.listen_host)
+    preface = told(address, around.settings.tls_proxy_protocol)
+    try:
+        await web.ask(address, port, web.Question(host, port, trust=web.everybody(), preface=preface), around.limit)
+    except EXPECTED as error:
+        return trouble_of(error, around.limit)
+    return None
+
+
+async def check_acme(around: Surroundings) -> Finding:
+    """Check that the CA can be reached, and gets here by the hosts that it is asked to sign."""
+    settings = around.settings
+    if not settings.acme:
+        return skipped("no CA is asked for certificates")
+    try:
+        await around.directory()
+    except EXPECTED as error:
+        return certificate.acme(settings.acme, trouble_of(error, around.limit).text, (), False)
+    hooks = around.patient.hooks
+    dns = "dns-01" in settings.acme_challenges and bool(hooks and hooks.of("dns_challenge"))
+    http = await around.http()
+    hosts = settings.acme_hosts[:MAX_HOSTS] if http.holder is Holder.OURS else ()
+    proofs = await asyncio.gather(*(_proof(around, host, http.identity) for host in hosts))
+    lost_with = await aside(partial(goes_with, Path(settings.acme_folder)), around.limit)
+    return certificate.acme(settings.acme, "", proofs, dns, lost_with)
+
+
+async def _proof(around: Surroundings, host: str, instance: str) -> Proof:
+    if host.startswith("*."):
+        return Proof(host, ())
+    ways = {"http-01": web.Question(host, 80), "tls-alpn-01": web.Question(host, 443, trust=web.anybody())}
+    wanted = [kind for kind in ways if kind in around.settings.acme_challenges]
+    answers = await asyncio.gather(*(_answer(around, ways[kind], instance) for kind in wanted))
+    return Proof(host, tuple(zip(wanted, answers, strict=True)))
+
+
+async def _answer(around: Surroundings, question: web.Question, instance: str) -> str:
+    """Return what is wrong with the answer to ``question``; empty if this server gives it."""
+    found = await around.resolved(question.host)
+    if not found.addresses:
+        return found.problem
+    try:
+        answer = await web.ask(found.addresses[0], question.port, question, around.limit)
+    except EXPECTED as error:
+        return trouble_of(error, around.limit).text
+    return "" if answer.fields.get(INSTANCE.lower()) == instance else f"another answers: {described(answer)}"

@@ -1,0 +1,21 @@
+"""The doctor as a program that is asked many times: a line of JSON with its environment in, the findings out."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+
+from tunnel_server.app.doctor.examination import examine
+from tunnel_server.app.doctor.patient import How, admit
+from tunnel_server.domain.diagnosis.finding import healthy
+
+print("ready", flush=True)
+for line in sys.stdin:
+    asked = json.loads(line)
+    os.environ.clear()
+    os.environ.update(asked["environ"])
+    findings = asyncio.run(examine(admit({}, os.environ, None, How.of(asked["timeout"], asked["time_server"]))))
+    told = {check: {"verdict": each.verdict, "found": each.found, "fix": each.fix} for check, each in findings.items()}
+    print(json.dumps([0 if healthy(findings.values()) else 1, told]), flush=True)
