@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -151,9 +151,19 @@ class TlsSettings:
     def certificate_files(self) -> tuple[Path, Path] | None:
         """Return the certificate's file and its key's; those that nobody set count only if they are there."""
         cert, key = Path(self.tls_cert_file), Path(self.tls_key_file)
-        if (self.tls_cert_file, self.tls_key_file) == (CERT_FILE, KEY_FILE) and not (cert.exists() or key.exists()):
+        if (self.tls_cert_file, self.tls_key_file) == (CERT_FILE, KEY_FILE) and not (
+            _there(cert.exists) or _there(key.exists)
+        ):
             return None
         return cert, key
+
+
+def _there(look: Callable[[], bool]) -> bool:
+    """Return what ``look`` does, and true where we may not look: who reads it later says why not."""
+    try:
+        return look()
+    except PermissionError:
+        return True
 
 
 def contradictions(settings: TlsSettings, base: BaseUrl, *, trusts_proxies: bool) -> list[str]:
@@ -168,9 +178,9 @@ def _of_certificates(settings: TlsSettings) -> Iterator[str]:
     if bool(settings.tls_cert) != bool(settings.tls_key) and files is None:
         yield "tls_cert, tls_key: one is set without the other"
     for name, text_of, path in zip(("cert", "key"), (settings.tls_cert, settings.tls_key), files or (), strict=False):
-        if not text_of and not path.exists():
+        if not text_of and not _there(path.exists):
             yield f"tls_{name}_file: there is no file {str(path)!r}"
-    if settings.tls_cert_dir and not Path(settings.tls_cert_dir).is_dir():
+    if settings.tls_cert_dir and not _there(Path(settings.tls_cert_dir).is_dir):
         yield f"tls_cert_dir: there is no folder {settings.tls_cert_dir!r}"
     if not settings.has_certificate():
         for name in ("hsts", "tls_key_log"):
@@ -198,7 +208,7 @@ def _of_acme(settings: TlsSettings) -> Iterator[str]:
     for host in settings.acme_hosts:
         if reason := unsignable(host, settings.acme_private_ca, "dns-01" in settings.acme_challenges):
             yield f"acme_hosts: no CA would sign a certificate for {host!r}: {reason}"
-    if settings.acme_ca_file and not Path(settings.acme_ca_file).is_file():
+    if settings.acme_ca_file and not _there(Path(settings.acme_ca_file).is_file):
         yield f"acme_ca_file: there is no file {settings.acme_ca_file!r}"
     if bool(settings.acme_eab_kid) != bool(settings.acme_eab_key):
         yield "acme_eab_kid, acme_eab_key: one is set without the other"

@@ -10,7 +10,14 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
@@ -104,6 +111,7 @@ class PrometheusMetrics(Metrics, Collector):
         )
         build = Gauge("tunnel_server_build_info", "Always 1.", ["version", "python"], registry=self._registry)
         build.labels(version=_own_version(), python=platform.python_version()).set(1)
+        ProcessCollector(registry=self._registry)  # CPU, memory, open files, start: of Linux only
         self._registry.register(self)
 
     def client_connected(self, client_id: str) -> None:

@@ -130,7 +130,9 @@ def _read(part: Path | bytes, what: str) -> bytes:
                 raise InvalidCertificate(f"cannot read {what} {part}: not a file")
             data = file.read(MAX_SIZE + 1)
     except (OSError, ValueError) as error:
-        raise InvalidCertificate(f"cannot read {what} {part}: {getattr(error, 'strerror', None) or error}") from None
+        reason = getattr(error, "strerror", None) or error
+        who = f" to user {os.geteuid()}, group {os.getegid()}" if isinstance(error, PermissionError) else ""
+        raise InvalidCertificate(f"cannot read {what} {part}: {reason}{who}") from None
     if len(data) > MAX_SIZE:
         raise InvalidCertificate(f"cannot read {what} {part}: larger than {MAX_SIZE} octets")
     return data
