@@ -20,6 +20,7 @@ from tunnel_server.domain.setting_types import (
     Network,
     boolean,
     choice,
+    lines,
     networks,
     node_flag,
     several,
@@ -68,7 +69,7 @@ class Settings(TlsSettings):
         env="SSH_HOST_KEY_PATH",
     )
     ssh_host_key: str = setting(
-        "", text, "the SSH host key itself: base64 of its text", "LS0tLS1CRUdJTi…", env="SSH_HOST_KEY", secret=True
+        "", lines, "the SSH host key itself: base64 of its text", "LS0tLS1CRUdJTi…", env="SSH_HOST_KEY", secret=True
     )
     debug: bool = setting(False, node_flag, "log more", "1", env="DEBUG")
     log_format: str = setting(

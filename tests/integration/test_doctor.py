@@ -401,6 +401,20 @@ def test_a_ca_has_to_get_to_port_80_or_443(village: Village, with_ca: dict[str, 
     assert "dns_challenge" in by_dns["acme"]["fix"]
 
 
+def test_labels_that_get_certificates_on_demand_need_none_before(village: Village, with_ca: dict[str, str]) -> None:
+    single = with_ca | on_ports(15)
+    single["BASE_URL"] = f"https://single.test:{single['TLS_PORT']}"
+    on_demand = {"TUNNEL_SERVER_ACME_ON_DEMAND": "true", "TUNNEL_SERVER_ACME_LABELS": "true"}
+    names = {"single.test": {"A": [HERE]}, "*.single.test": {"A": [HERE]}}
+
+    with village.says(names=names), village.server(**single):
+        _, by_wildcard = village.doctor(**single)
+        _, by_label = village.doctor(**single, **on_demand)
+
+    assert (by_wildcard["certificate"]["verdict"], by_wildcard["reach wildcard"]["verdict"]) == ("failed", "failed")
+    assert (by_label["certificate"]["verdict"], by_label["reach wildcard"]["verdict"]) == ("ok", "ok")
+
+
 def test_the_ca_tells_the_time_where_no_time_server_does(village: Village, with_ca: dict[str, str]) -> None:
     with village.says(offset=7200, timeless=True):
         _, found = village.doctor("500ms", **with_ca)

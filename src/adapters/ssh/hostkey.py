@@ -38,8 +38,9 @@ def load_host_key(path: Path, encoded: str | None) -> asyncssh.SSHKey:
 
 
 def _decode(encoded: str) -> asyncssh.SSHKey:
+    packed = "".join(encoded.split())  # `base64` breaks lines, and some tools leave out the padding
     try:
-        return asyncssh.import_private_key(base64.b64decode(encoded, validate=True))
+        return asyncssh.import_private_key(base64.b64decode(packed + "=" * (-len(packed) % 4), validate=True))
     except (binascii.Error, ValueError, asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
         raise InvalidHostKey(f"SSH_HOST_KEY is not the base64 of a private key: {error}") from None
 

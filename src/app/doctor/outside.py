@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 
 from tunnel_server.adapters.checkup import ssh, web
 from tunnel_server.adapters.checkup.resolver import is_here
@@ -79,8 +80,13 @@ async def check_reach_wildcard(around: Surroundings) -> Finding:
     if dns.is_address(base.hostname) or (dns.is_local(base.hostname) and base.scheme == "https"):
         return skipped(f"no label below {base.hostname} has a name or certificate of its own")
 
+    question = _question(around, host)
+    if question.trust is not None and around.settings.acme_labels:
+        # A label's certificate is ordered once a tunnel has it and a visitor comes: this one never gets any.
+        question = replace(question, trust=web.anybody())
+
     async def ask(address: str) -> str:
-        answer = await web.ask(address, base.effective_port, _question(around, host), around.limit)
+        answer = await web.ask(address, base.effective_port, question, around.limit)
         redirected = base.scheme == "http" and around.settings.force_https and answer.status == 308
         if redirected or (answer.status == 502 and NO_TUNNEL.encode() in answer.body):
             return ""

@@ -195,7 +195,7 @@ def test_a_file_that_is_wrong_is_refused(tmp_path: Path, text: str) -> None:
 
 def test_a_secret_is_never_in_a_complaint() -> None:
     with pytest.raises(InvalidSetting) as refused:
-        load({}, {"SSH_HOST_KEY": "s3cret\n"}, None)
+        load({}, {"SSH_HOST_KEY": "s3cret\0"}, None)
 
     assert "s3cret" not in str(refused.value)
 
