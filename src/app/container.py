@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import time
 from collections.abc import Callable
@@ -31,6 +32,8 @@ from tunnel_server.adapters.proxy.limits import Limits, Secure
 from tunnel_server.adapters.proxy.listener import HttpListener
 from tunnel_server.adapters.proxy.relay import Relay
 from tunnel_server.adapters.ssh.listener import SshLimits, SshListener
+from tunnel_server.adapters.systemd.notify import Notifier
+from tunnel_server.adapters.systemd.sockets import Passed, passed
 from tunnel_server.adapters.tls.challenge import ChallengeContexts
 from tunnel_server.adapters.tls.doorman import Inner
 from tunnel_server.adapters.tls.listener import TlsLimits, TlsListener
@@ -51,6 +54,9 @@ from tunnel_server.domain.routing import Router
 if TYPE_CHECKING:
     from tunnel_server.adapters.tls.certificates import Certificates
     from tunnel_server.adapters.tls.devca import DevTls
+
+# The sockets that systemd may pass, by name, and the settings whose place they take.
+PASSED = {"http": "port", "ssh": "ssh_port", "tls": "tls_port", "metrics": "metrics_port"}
 
 
 def _ssh_limits(settings: Settings) -> SshLimits:
@@ -87,7 +93,7 @@ def _relay_limits(settings: Settings) -> Limits:
     )
 
 
-def _ssh_port(settings: Settings) -> Port:
+def _ssh_port(settings: Settings, sockets: Passed) -> Port:
     options = PortOptions(
         backlog=settings.listen_backlog,
         buffer=settings.ssh_socket_buffer,
@@ -95,17 +101,17 @@ def _ssh_port(settings: Settings) -> Port:
         proxies=settings.ssh_proxy_protocol,
         capacity=settings.max_handshakes,
     )
-    return Port("SSH", _address(settings.listen_host, settings.ssh_port), options)
+    return Port("SSH", _address(settings.listen_host, settings.ssh_port), options, sockets.get("ssh", ()))
 
 
-def _http_port(settings: Settings) -> Port:
+def _http_port(settings: Settings, sockets: Passed) -> Port:
     options = _of_visitors(settings, settings.http_proxy_protocol)
-    return Port("HTTP", _address(settings.listen_host, settings.port), options)
+    return Port("HTTP", _address(settings.listen_host, settings.port), options, sockets.get("http", ()))
 
 
-def _tls_port(settings: Settings) -> Port:
+def _tls_port(settings: Settings, sockets: Passed) -> Port:
     options = _of_visitors(settings, settings.tls_proxy_protocol)
-    return Port("TLS", _address(settings.listen_host, settings.tls_port), options)
+    return Port("TLS", _address(settings.listen_host, settings.tls_port), options, sockets.get("tls", ()))
 
 
 def _of_visitors(settings: Settings, proxies: Networks) -> PortOptions:
@@ -342,9 +348,11 @@ class Container(containers.DeclarativeContainer):
         challenged=providers.Callable(_challenged, settings, acme.provider),
         access_log=settings.provided.access_log,
     )
-    ssh_port = providers.Singleton(_ssh_port, settings)
-    http_port = providers.Singleton(_http_port, settings)
-    tls_port = providers.Singleton(_tls_port, settings)
+    notifier = providers.Singleton(Notifier, os.environ)
+    sockets = providers.Singleton(passed, os.environ, PASSED)
+    ssh_port = providers.Singleton(_ssh_port, settings, sockets)
+    http_port = providers.Singleton(_http_port, settings, sockets)
+    tls_port = providers.Singleton(_tls_port, settings, sockets)
     ssh = providers.Singleton(
         SshListener,
         desk=desk,
@@ -378,4 +386,5 @@ class Container(containers.DeclarativeContainer):
         MetricsListener,
         metrics=metrics,
         address=providers.Callable(_address, settings.provided.metrics_host, settings.provided.metrics_port),
+        given=sockets.provided.get.call("metrics", ()),
     )

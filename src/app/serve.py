@@ -10,19 +10,18 @@ import resource
 import signal
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from tunnel_server.app.container import Container
+from tunnel_server.app.container import PASSED, Container
 from tunnel_server.app.keeping import passing
 from tunnel_server.app.welcome import welcome
-from tunnel_server.domain.errors import ListenerFailed, TunnelServerError
+from tunnel_server.domain.errors import InvalidSocket, ListenerFailed, TunnelServerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
-    from typing import Any
 
     from tunnel_server.adapters.metrics.listener import MetricsListener
     from tunnel_server.adapters.plugins.hooks import Hooks
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from tunnel_server.app.settings import Settings
 
 LEAVE_WITHIN = 2.0  # seconds that what is left has after the stop
+STOP_WITHIN = 30.0  # seconds that a stop may take beyond the grace period: clients leave, plugins end
 SHUTDOWN_NOTICE = "the server is stopping; requests under way may finish"
 
 log = structlog.get_logger()
@@ -44,6 +44,7 @@ def run(settings: Settings, plugins: Hooks) -> int:
 
     Raises:
         ListenerFailed: a port is taken or may not be used.
+        InvalidSocket: a socket that systemd passed cannot be used.
         InvalidHostKey: there is no host key to be had.
         InvalidPlugin: a plugin does not start.
     """
@@ -55,6 +56,7 @@ def run(settings: Settings, plugins: Hooks) -> int:
 
 async def _main(settings: Settings, plugins: Hooks) -> int:
     container = Container(settings=settings, hooks=plugins)
+    settings = _on_passed_sockets(container, settings)
     stop = asyncio.Event()
     with _signals(stop):
         await serve(container, settings, stop)
@@ -87,15 +89,11 @@ async def serve(container: Container, settings: Settings, stop: asyncio.Event) -
         ListenerFailed: a port could not be had; what had started is stopped again.
     """
     async with contextlib.AsyncExitStack() as stack:
+        systemd = stack.enter_context(container.notifier())
         ports = await start(container, settings, stack)
         gc.freeze()  # what was built by now stays; the collector need not walk it again
-        log.info(
-            "server.started",
-            http_port=ports.http.port,
-            ssh_port=ports.ssh.port,
-            tls_port=ports.tls.port if ports.tls else None,
-            metrics_port=ports.metrics.port,
-        )
+        log.info("server.started", **ports.numbers)
+        systemd.ready(", ".join(f"{name.removesuffix('_port')} {at}" for name, at in ports.numbers.items() if at))
         _tell_of_plugins(container.hooks())
         _warn_of_losses(settings)
         _greet(settings, ports.ssh.port)
@@ -104,6 +102,7 @@ async def serve(container: Container, settings: Settings, stop: asyncio.Event) -
         await stop.wait()
         container.readiness().end()
         log.info("server.stopping", grace=settings.grace_period)
+        systemd.stopping(settings.grace_period + STOP_WITHIN, SHUTDOWN_NOTICE)
         ports.ssh.stop_accepting()
         if ports.tls is not None:
             ports.tls.stop_accepting()
@@ -119,6 +118,16 @@ class Ports:
     ssh: SshListener
     http: HttpListener
     tls: TlsListener | None
+
+    @property
+    def numbers(self) -> dict[str, int | None]:
+        """The number of each port, by what the log calls it; ``None`` if it is not served."""
+        return {
+            "http_port": self.http.port,
+            "ssh_port": self.ssh.port,
+            "tls_port": self.tls.port if self.tls else None,
+            "metrics_port": self.metrics.port,
+        }
 
 
 async def start(container: Container, settings: Settings, stack: contextlib.AsyncExitStack) -> Ports:
@@ -164,6 +173,23 @@ async def start(container: Container, settings: Settings, stack: contextlib.Asyn
     return Ports(metrics, ssh, http, tls)
 
 
+def _on_passed_sockets(container: Container, settings: Settings) -> Settings:
+    """Return the settings with the ports of the sockets that systemd passed; ``container`` builds by them, too.
+
+    Raises:
+        InvalidSocket: one cannot be used, or nobody would ever take what comes there.
+    """
+    sockets = container.sockets()
+    if "tls" in sockets and not settings.has_certificate():
+        raise InvalidSocket(
+            "a socket is passed as 'tls', and there is no certificate: set one, or stop and disable that socket unit"
+        )
+    ports: dict[str, Any] = {PASSED[name]: found[0].getsockname()[1] for name, found in sockets.items()}
+    settings = replace(settings, **ports)
+    container.settings.override(settings)
+    return settings
+
+
 def _tell_of_plugins(plugins: Hooks) -> None:
     """Say which policies are in force, and if nobody can log in by them."""
     log.info("plugins.loaded", names=", ".join(plugin.name for plugin in plugins.plugins))
@@ -174,7 +200,7 @@ def _tell_of_plugins(plugins: Hooks) -> None:
 def _warn_of_losses(settings: Settings) -> None:
     """Say what of the files that we keep would not outlive this container."""
     for what, path, lost_with, meaning in passing(settings):
-        log.warning("storage.not-kept", what=what, path=str(path), lost_with=lost_with, meaning=meaning)
+        log.warning("storage.not-kept", what=what, path=str(path.absolute()), lost_with=lost_with, meaning=meaning)
 
 
 def _warn_of_names(container: Container, settings: Settings) -> None:

@@ -129,6 +129,12 @@ class ListenerFailed(TunnelServerError):
     code: ClassVar[str] = "listener.failed"
 
 
+class InvalidSocket(TunnelServerError):
+    """A socket that systemd has passed cannot be used; the text names it."""
+
+    code: ClassVar[str] = "listener.invalid-socket"
+
+
 class InvalidPlugin(TunnelServerError):
     """A plugin cannot be loaded or started; the text names it, and the hook if it is about one."""
 

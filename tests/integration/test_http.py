@@ -492,6 +492,24 @@ async def test_a_stop_lets_requests_in_flight_finish(make_rig: Callable[..., Any
             await asyncio.open_connection("127.0.0.1", port)
 
 
+async def test_a_visitor_who_came_just_before_a_stop_is_answered(make_rig: Callable[..., Any]) -> None:
+    async with make_rig() as rig, Service(answering(plain(b"x"))) as service, rig.tunnel(service.port) as host:
+        idle = await rig.connect()
+        await idle.send("GET", "/", f"Host: {host}")
+        assert (await idle.answer()).status == 200
+        late, silent = await rig.connect(), await rig.connect()
+        await until(lambda: b"tunnel_server_visitors 3.0" in rig.container.metrics().render()[0])
+        stop = asyncio.create_task(rig.http.__aexit__(None, None, None))
+        await until(lambda: rig.container.relay().stopping)
+
+        await late.send("GET", "/", f"Host: {host}")
+        answer = await late.answer()
+
+        assert (answer.status, answer.field("connection")) == (200, "close")
+        assert await idle.rest() == await silent.rest() == b""
+        await stop
+
+
 async def test_the_metrics_port_speaks_prometheus(rig: Rig) -> None:
     async with Service(answering(plain(b"x"))) as service, rig.tunnel(service.port) as host:
         await rig.get(host)

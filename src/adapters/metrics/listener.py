@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -30,15 +32,18 @@ def metrics_app(metrics: PrometheusMetrics) -> web.Application:
 
 
 class MetricsListener:
-    """Listens while entered.
+    """Listens while entered: on the sockets ``given``, which listen already, or else on ``address``.
 
     Raises:
         ListenerFailed: on entering, when the port cannot be had.
     """
 
-    def __init__(self, metrics: PrometheusMetrics, address: tuple[str, int]) -> None:
+    def __init__(
+        self, metrics: PrometheusMetrics, address: tuple[str, int], given: Sequence[socket.socket] = ()
+    ) -> None:
         self._metrics = metrics
         self._address = address
+        self._given = given
 
     @property
     def port(self) -> int:
@@ -49,8 +54,10 @@ class MetricsListener:
         host, port = self._address
         self._runner = web.AppRunner(metrics_app(self._metrics), access_log=None, handle_signals=False)
         await self._runner.setup()
+        sites: list[web.BaseSite] = [web.SockSite(self._runner, sock) for sock in self._given]
         try:
-            await web.TCPSite(self._runner, host or None, port).start()
+            for site in sites or [web.TCPSite(self._runner, host or None, port)]:
+                await site.start()
         except OSError as error:
             await self._runner.cleanup()
             raise ListenerFailed(f"cannot listen for metrics on port {port}: {error.strerror or error}") from None

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
 MAX_HELD = 64 * 1024  # octets read ahead of what can be passed on, before reading pauses
 WRITE_BUFFER = 256 * 1024  # octets waiting for a slow visitor before its channel is paused
+FIRST_WORDS = 0.5  # seconds a visitor who came just before the server's stop has to say the first word
 LINGER = 2.0  # seconds a visitor has to take an early answer and stop sending (RFC 9112 §9.6)
 
 
@@ -687,11 +688,16 @@ class Visitor(asyncio.Protocol):
         return self._limits.idle_timeout
 
     def server_stops(self) -> bool:
-        """Close if nothing is under way; true if something is, after which it closes by itself."""
+        """Close if nothing is under way; true if something is, or may be, after which it closes by itself."""
         self._keep_alive = False
-        if self.phase is HEAD and not self._head_began:
+        if self.phase is HEAD and not self._head_began and not self._has_just_come():
             self._close()
-        return self.phase in (WAITING, EXCHANGE) or self._head_began
+        return self.phase in (HEAD, WAITING, EXCHANGE)
+
+    def _has_just_come(self) -> bool:
+        """Tell whether the first request may be on its way: the port was open when the visitor called."""
+        came = self.deadline - self._limits.head_timeout
+        return not self._started and self._loop.time() < came + FIRST_WORDS
 
     @property
     def tunnel(self) -> Tunnel | None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from tunnel_server.adapters.tls.lobby import Lobby
 from tunnel_server.adapters.tls.proxied import Networks, Peer, Proxied, take_over
@@ -35,15 +35,19 @@ class PortOptions:
 class Port:
     """Waits for PROXY headers while entered; listens from :meth:`open` to :meth:`close`.
 
-    ``speaks`` is what a message calls it by.
+    ``speaks`` is what a message calls it by. It listens on the sockets ``given``, or else on ``address``. Given ones
+    are others', too: what is not accepted when the port closes waits there for whoever is next.
     """
 
-    def __init__(self, speaks: str, address: tuple[str, int], options: PortOptions) -> None:
+    def __init__(
+        self, speaks: str, address: tuple[str, int], options: PortOptions, given: Sequence[socket.socket] = ()
+    ) -> None:
         self._speaks = speaks
         self._address = address
         self._options = options
+        self._given = given
         self._lobby = Lobby(options.capacity)
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
 
     async def __aenter__(self) -> Self:
         await self._lobby.__aenter__()
@@ -55,9 +59,8 @@ class Port:
 
     @property
     def number(self) -> int:
-        """The port listened on, also where the system chose it."""
-        assert self._server is not None
-        return int(self._server.sockets[0].getsockname()[1])
+        """The port listened on, also where the system chose it; of several sockets the first one's."""
+        return int(self._servers[0].sockets[0].getsockname()[1])
 
     async def open(self, protocol: Callable[[Peer], asyncio.BaseProtocol]) -> None:
         """Listen. ``protocol`` makes that of a connection, given the peer's address if a proxy told it.
@@ -66,21 +69,24 @@ class Port:
             ListenerFailed: the port cannot be had.
         """
         host, number = self._address
+        given: list[dict[str, Any]] = [{"sock": sock} for sock in self._given]
         try:
-            self._server = await asyncio.get_running_loop().create_server(
-                self._first(protocol), host or None, number, backlog=self._options.backlog, start_serving=False
-            )
-            for sock in self._server.sockets:
-                self._set_options(sock)
-            await self._server.start_serving()
+            for where in given or [{"host": host or None, "port": number}]:
+                server = await asyncio.get_running_loop().create_server(
+                    self._first(protocol), **where, backlog=self._options.backlog, start_serving=False
+                )
+                self._servers.append(server)
+                for sock in server.sockets:
+                    self._set_options(sock)
+                await server.start_serving()
         except OSError as error:
             reason = error.strerror or error
             raise ListenerFailed(f"cannot listen for {self._speaks} on port {number}: {reason}") from None
 
     def close(self) -> None:
         """Take no more connections; those there are stay. Safe to repeat."""
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
 
     def _first(self, protocol: Callable[[Peer], asyncio.BaseProtocol]) -> Callable[[], asyncio.BaseProtocol]:
         proxies, lobby = self._options.proxies, self._lobby
