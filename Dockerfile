@@ -27,16 +27,10 @@ RUN PYTHONHASHSEED=0 python -m compileall -q -x '/(ensurepip|idlelib|lib2to3|pyd
 # What has to outlive a container: ./ssh, ./tls and ./acme of the settings. Any user may run it, so any may write there.
 RUN mkdir --mode=1777 /data
 ARG VERSION=0.1.0
-ARG REVISION=
-ARG CREATED=
-ARG SOURCE=
 LABEL org.opencontainers.image.title="tunnel-server" \
       org.opencontainers.image.description="Local services on the web over plain SSH" \
       org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}" \
-      org.opencontainers.image.created="${CREATED}" \
-      org.opencontainers.image.source="${SOURCE}"
+      org.opencontainers.image.version="${VERSION}"
 # Owned by its user, so that a child image adds plugins with `RUN pip install` and nothing more.
 COPY --from=build --chown=10001:10001 /opt/tunnel-server /opt/tunnel-server
 ENV PATH=/opt/tunnel-server/bin:$PATH \

@@ -38,14 +38,16 @@ def docker(*words: str, limit: float = 60, text: str | None = None) -> str:
 
 
 def build(folder: Path, *options: str) -> str:
-    """Return the id of the image that ``folder`` makes; what it needs of the network it gets as this machine does."""
+    """Return the name of the image that ``folder`` makes; what it needs of the network it gets as this machine does."""
     # At the end of every stage: a label at the end of the last one would let the others stay.
     lines = (folder / "Dockerfile").read_text().splitlines()
     starts = [at for at, line in enumerate(lines) if line.startswith("FROM ")]
     for at in [len(lines), *reversed(starts[1:])]:
         lines.insert(at, f"LABEL {LABEL}")
-    words = ["build", "-q", "--force-rm", "--network", "host", "-f", "-", *options, str(folder)]
-    return docker(*words, limit=BUILD_LIMIT, text="\n".join(lines)).split()[-1]
+    name = f"{NAME}:{uuid.uuid4().hex}"  # not every builder takes another's id after FROM
+    words = ["build", "-q", "--force-rm", "--network", "host", "-t", name, "-f", "-", *options, str(folder)]
+    docker(*words, limit=BUILD_LIMIT, text="\n".join(lines))
+    return name
 
 
 def wait_until(condition: Callable[[], object], what: str, limit: float = 30) -> Any:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tunnel_server.app.settings import Settings
 
 MOUNTS = Path("/proc/self/mountinfo")
+SIGNS = (Path("/.dockerenv"), Path("/run/.containerenv"))  # of Docker and podman
 
 
 def kept(settings: Settings) -> Iterator[tuple[str, Path, str]]:
@@ -37,6 +38,7 @@ def passing(settings: Settings) -> Iterator[tuple[str, Path, str, str]]:
 def goes_with(path: Path) -> str:
     """Return what ``path`` goes away with; empty if it is kept, or nothing is known of it."""
     try:
-        return lost_with(MOUNTS.read_text(errors="replace"), str(path.resolve()))
+        in_container = any(sign.exists() for sign in SIGNS)
+        return lost_with(MOUNTS.read_text(errors="replace"), str(path.resolve()), in_container)
     except OSError:
         return ""

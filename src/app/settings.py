@@ -305,7 +305,8 @@ def _from_environment(environ: Mapping[str, str], names: Mapping[str, str | None
 
 def _without_services(environ: Mapping[str, str]) -> dict[str, str]:
     """Leave out what Kubernetes tells a pod of each Service, in variables of which some are called as settings are."""
-    services = "|".join(re.escape(m[1]) for key in environ if (m := re.fullmatch(r"(.+)_SERVICE_HOST", key)))
+    named = (key.removesuffix("_SERVICE_HOST") for key in environ if key.endswith("_SERVICE_HOST"))
+    services = "|".join(re.escape(name) for name in named if name and f"{name}_SERVICE_PORT" in environ)
     told = re.compile(rf"(?:{services})_(?:SERVICE_(?:HOST|PORT(?:_.+)?)|PORT_\d+_(?:TCP|UDP|SCTP)(?:_\w+)?|(PORT))")
 
     def is_setting(key: str, value: str) -> bool:

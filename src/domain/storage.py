@@ -12,9 +12,10 @@ _LAYERS = ("overlay", "fuse.fuse-overlayfs", "aufs")
 _MEMORY = ("tmpfs", "ramfs")
 
 
-def lost_with(mountinfo: str, path: str) -> str:
+def lost_with(mountinfo: str, path: str, in_container: bool = False) -> str:
     """Return what ``path``, which is absolute, goes away with; empty if it is kept, or nothing is known of it.
 
+    Where it is known that this is a container, its root file system is its own, of whatever kind.
     What cannot be written came from elsewhere, as a Secret does, and so is kept there.
     """
     best = _Mount("", "", "", "")
@@ -29,7 +30,7 @@ def lost_with(mountinfo: str, path: str) -> str:
         return "this container: its volume has no name"
     if _EMPTY_DIR in best.root:
         return "this pod: its volume is an emptyDir"
-    if best.kind in _LAYERS and best.point == "/":
+    if best.point == "/" and (in_container or best.kind in _LAYERS):
         return "this container: there is no volume"
     return "the memory of this machine or container" if best.kind in _MEMORY else ""
 

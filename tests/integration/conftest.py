@@ -52,5 +52,5 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def image(source: Path, base_image: str) -> str:
-    """The server's image, built once a session; it has no name, only an id."""
+    """The server's image, built once a session."""
     return build(source, "--build-arg", f"PYTHON_IMAGE={base_image}")

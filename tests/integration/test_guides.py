@@ -45,13 +45,15 @@ def typed(having: str) -> str:
     return found
 
 
-COMMON = fenced("toml", "base_url")
+BEFORE = fenced("toml", "base_url")  # a certificate is chosen
+COMMON = BEFORE + fenced("toml", "force_https")
 WAYS = {
     "A": COMMON + fenced("toml", "dns_challenge_port"),
     "B": COMMON + fenced("toml", "tls_cert_file"),
     "C": COMMON + fenced("toml", "acme_labels"),
     "D": re.sub(r"^(tls_)?port = .*\n", "", COMMON, flags=re.MULTILINE) + fenced("toml", "trusted_proxies"),
 }
+WAYS["before a way is chosen"] = BEFORE
 
 
 class Machine:
@@ -107,6 +109,7 @@ class Machine:
             "/etc/tunnel-server": str(self.etc),
             "/var/lib/tunnel-server": str(self.state),
             "tar -C / ": f"tar -C {self.root} ",
+            "cd /;": f"cd {self.root};",
             "port = 80\n": f"port = {self.http}\n",
             "port = 443\n": f"port = {self.tls}\n",
             "port = 2222\n": f"port = {self.ssh}\n",
@@ -325,7 +328,10 @@ async def test_a_restart_and_a_restored_machine_keep_url_and_host_key(machine: M
         async with machine.process(fenced("sh", "while :")):
             async with machine.server():
                 assert await machine.comes(visit) == "it works"
-            await machine.shell(typed("tar -C / -c"))
+            drop_in = machine.root / "etc/systemd/system/tunnel-server.service.d/dns.conf"
+            drop_in.parent.mkdir(parents=True)
+            drop_in.write_text("[Service]\n")
+            await machine.shell(typed("tar -chzf"))
             secret = (machine.etc / "env").read_text()
             await machine.shell(f"rm -r {machine.root} && mkdir {machine.root}")
             await machine.shell(typed("tar -C / -x"))
@@ -334,4 +340,5 @@ async def test_a_restart_and_a_restored_machine_keep_url_and_host_key(machine: M
 
         assert await machine.shell(typed("ssh-keygen -lf")) == fingerprint
         assert (machine.etc / "env").read_text() == secret
+        assert drop_in.exists()
         assert oct((machine.etc / "env").stat().st_mode)[-3:] == "600"

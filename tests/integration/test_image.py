@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
+import time
 import tomllib
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +17,7 @@ from rig import need
 HOME = "/opt/tunnel-server"
 ABOVE_BASE = 110e6  # octets
 IDLE = 90  # MiB
+WARM_BUILD = 60  # seconds
 PACKAGE = "import tunnel_server.app.cli, tunnel_server.app.serve"
 # Of each file the kind, mode, time, where it leads and its content. The folder itself is made when it is copied.
 CONTENT = f"cd {HOME} && find . -mindepth 1 -printf '%P %y %m %T@ %l\\n' && find . -type f -exec sha256sum {{}} +"
@@ -64,6 +67,20 @@ def test_a_build_without_a_cache_makes_the_same_files(image: str, base_image: st
     first, second = (set(printed(made, "sh", "-c", CONTENT).splitlines()) for made in (image, again))
     assert len(first) > 1000
     assert first ^ second == set()
+
+
+def test_a_change_of_the_sources_is_built_within_a_minute(
+    image: str, base_image: str, source: Path, tmp_path: Path
+) -> None:
+    changed = shutil.copytree(source, tmp_path / "changed")
+    with (changed / "src" / "__init__.py").open("a") as file:
+        file.write("CHANGED = True\n")
+    before = time.monotonic()
+
+    made = build(changed, "--build-arg", f"PYTHON_IMAGE={base_image}")
+
+    assert time.monotonic() - before < WARM_BUILD
+    assert printed(made, "python", "-c", "import tunnel_server; print(tunnel_server.CHANGED)") == "True"
 
 
 def test_it_is_ready_in_twice_the_time_that_the_import_of_its_package_takes(image: str) -> None:

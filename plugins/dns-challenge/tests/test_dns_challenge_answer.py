@@ -18,6 +18,7 @@ import dns.update
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 from tunnel_server_dns_challenge.answer import MAX_DATAGRAM, answer
 from tunnel_server_dns_challenge.zones import Zones
 
@@ -150,15 +151,17 @@ async def test_a_host_below_a_zone_has_a_zone_of_its_own() -> None:
     assert ask(zones, f"b.{name}").authority[0].name.to_text() == f"{name}."
 
 
-async def test_a_value_that_nobody_asked_for_is_a_warning(zones: Zones, capsys: pytest.CaptureFixture[str]) -> None:
-    await zones.publish(ZONE, "asked")
-    ask(zones, ZONE)
-    await zones.remove(ZONE, "asked")
-    assert "not-asked" not in capsys.readouterr().out
+async def test_a_value_that_nobody_asked_for_is_a_warning(zones: Zones) -> None:
+    with capture_logs() as logs:
+        await zones.publish(ZONE, "asked")
+        ask(zones, ZONE)
+        await zones.remove(ZONE, "asked")
+        await zones.publish(ZONE, "not-asked-for")
+        await zones.remove(ZONE, "not-asked-for")
 
-    await zones.publish(ZONE, "not-asked-for")
-    await zones.remove(ZONE, "not-asked-for")
-    assert f"{ZONE}. NS tunnels.example.com." in capsys.readouterr().out
+    [told] = [entry for entry in logs if entry["event"] == "dns-challenge.not-asked"]
+    assert told["log_level"] == "warning"
+    assert told["record"] == f"{ZONE}. NS tunnels.example.com."
 
 
 # EDNS

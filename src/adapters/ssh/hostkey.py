@@ -13,6 +13,8 @@ import structlog
 
 from tunnel_server.domain.errors import InvalidHostKey
 
+DEFAULT = Path("ssh/ssh_host_key")  # in the working folder; where nobody says anything else
+
 log = structlog.get_logger()
 
 
@@ -20,7 +22,8 @@ def load_host_key(path: Path, encoded: str | None) -> asyncssh.SSHKey:
     """Return the host key given as base64 of its text in ``encoded``, else the one in the file at ``path``.
 
     A file that does not exist is created with a new Ed25519 key and mode 0600, so that the
-    server keeps its identity; its folders are made too. On a read-only file system the key is not kept.
+    server keeps its identity; its folders are made too. At the ``DEFAULT`` path, on a read-only file system, it is
+    not kept.
 
     Raises:
         InvalidHostKey: naming what cannot be read, decoded or written.
@@ -62,7 +65,8 @@ def _generate(path: Path) -> asyncssh.SSHKey:
         finally:
             fresh.unlink()
     except OSError as error:
-        if error.errno == errno.EROFS:  # a container without a volume still serves
+        # A container without a volume still serves. But who says where the key is has one, and means that one.
+        if error.errno == errno.EROFS and path == DEFAULT:
             log.warning("host-key.not-kept", path=str(path), reason="the file system is read-only; it ends with us")
             return key
         raise InvalidHostKey(

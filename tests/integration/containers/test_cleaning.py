@@ -17,6 +17,13 @@ def left(label: str) -> list[str]:
 
 def test_all_with_the_label_goes_when_it_is_old_enough(base_image: str, tmp_path: Path) -> None:
     label = f"{NAME}={uuid.uuid4().hex}"
+    try:
+        _make_all_and_remove(label, base_image, tmp_path)
+    finally:
+        remove(label)
+
+
+def _make_all_and_remove(label: str, base_image: str, tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text(f"FROM {base_image}\nLABEL {label}\nVOLUME /data\n")
     image = docker("build", "-q", str(tmp_path)).split()[-1]
     network = docker("network", "create", "--internal", "--label", label, uuid.uuid4().hex)

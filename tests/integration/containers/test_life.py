@@ -51,3 +51,17 @@ def test_a_server_that_is_told_to_stop_finishes_what_is_under_way_and_lets_nothi
 
             assert download.communicate(timeout=10)[0] == "+done"
     assert download.returncode == server.ended() == 0
+
+
+def test_without_a_place_for_its_host_key_it_serves_and_says_so(network: PrivateNetwork, volume: str) -> None:
+    server = network.server(volumes=[(volume, "/data", "ro")]).started()
+
+    [told] = server.events("host-key.not-kept")
+    assert "read-only" in told["reason"]
+
+
+def test_a_host_key_that_is_not_where_it_is_said_to_be_is_no_reason_for_another(network: PrivateNetwork) -> None:
+    server = network.server(environ={"SSH_HOST_KEY_PATH": "/etc/secret/mistyped"}, read_only=True)
+
+    assert server.ended() == 1
+    assert "cannot keep a new SSH host key at /etc/secret/mistyped: Read-only file system" in server.log

@@ -43,6 +43,7 @@ SETTINGS = """
 base_url = "http://tunnels.test"
 dev_tls = true
 """
+METRICS = "import urllib.request as web; print(web.urlopen('http://127.0.0.1:8888/metrics').read().decode())"
 STUCK = """
 import time
 from tunnel_server import Route, hookimpl
@@ -187,6 +188,7 @@ async def test_the_first_visitor_starts_it_and_all_works_in_its_cage(machine: Ma
     assert told["Uid"].split()[0] not in ("0", "10001")
     assert machine.told("StatusText") == "http 80, ssh 2222, tls 443, metrics 8888"
     assert machine.run("systemd-analyze", "verify", UNIT) == ""
+    assert "process_start_time_seconds" in machine.run("python", "-c", METRICS)
 
 
 async def test_who_comes_while_it_restarts_waits_and_is_served_by_the_same_server(machine: Machine) -> None:

@@ -120,15 +120,17 @@ def test_what_kubernetes_tells_of_services_is_no_setting() -> None:
         "TUNNEL_SERVER_PORT_2222_TCP": "tcp://10.0.0.7:2222",
         "TUNNEL_SERVER_PORT_2222_TCP_ADDR": "10.0.0.7",
         "METRICS_SERVICE_HOST": "10.0.0.8",
+        "METRICS_SERVICE_PORT": "80",
         "METRICS_PORT": "tcp://10.0.0.8:80",
     }
 
     settings = load({}, told | {"SSH_PORT": "22"}, None).settings
 
     assert (settings.port, settings.ssh_port, settings.metrics_port) == (3000, 22, 8888)
-    assert load({}, {"TUNNEL_SERVER_SERVICE_HOST": "10.0.0.7", "TUNNEL_SERVER_PORT": "80"}, None).settings.port == 80
-    with pytest.raises(InvalidSetting, match="TUNNEL_SERVER_SERVICE_PORT"):
-        load({}, {"TUNNEL_SERVER_SERVICE_PORT": "2222"}, None)
+    assert load({}, told | {"TUNNEL_SERVER_PORT": "80"}, None).settings.port == 80
+    for alone in ("TUNNEL_SERVER_SERVICE_PORT", "TUNNEL_SERVER_SERVICE_HOST"):
+        with pytest.raises(InvalidSetting, match=alone):
+            load({}, {alone: "2222"}, None)
 
 
 def test_ciphers_keep_their_order_and_a_buffer_of_nothing_is_the_systems() -> None:

@@ -38,6 +38,11 @@ def test_what_a_folder_goes_away_with_is_read_from_the_mounts(mounts: list[str],
     assert lost_with("\n".join(mounts), "/data/ssh/ssh_host_key") == lost
 
 
+def test_in_a_container_the_root_is_its_own_whatever_its_kind() -> None:
+    assert lost_with(DISK.replace("ext4", "btrfs"), "/data", in_container=True) == "this container: there is no volume"
+    assert lost_with("\n".join([DISK, NAMED]), "/data", in_container=True) == ""
+
+
 def test_a_mount_is_another_folders_business() -> None:
     assert lost_with("\n".join([OVERLAY, NAMED]), "/database/key") == "this container: there is no volume"
     assert lost_with("\n".join([OVERLAY, NAMED]), "/data") == ""

@@ -6,7 +6,8 @@ from pathlib import Path
 import asyncssh
 import pytest
 
-from tunnel_server.adapters.ssh.hostkey import load_host_key
+from tunnel_server.adapters.ssh.hostkey import DEFAULT, load_host_key
+from tunnel_server.app.settings import Settings
 from tunnel_server.domain.errors import InvalidHostKey
 
 KEY = asyncssh.generate_private_key("ssh-ed25519", comment="theirs")
@@ -37,3 +38,7 @@ def test_a_key_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
     assert first.public_data == second.public_data
     assert path.stat().st_mode & 0o777 == 0o600
     assert [entry.name for entry in path.parent.iterdir()] == ["key"]
+
+
+def test_the_default_is_that_of_the_settings() -> None:
+    assert Path(Settings().ssh_host_key_path) == DEFAULT
