@@ -21,6 +21,14 @@ OPENSHIFT = """
 resources: [../tls]
 components: [../../components/openshift]
 """
+DNS_CHALLENGE = """
+resources: [../acme]
+components: [../../components/dns-challenge]
+"""
+DNS_PORTS = [
+    {"name": "dns", "port": 53, "containerPort": 8053, "protocol": "UDP"},
+    {"name": "dns-tcp", "port": 53, "containerPort": 8053, "protocol": "TCP"},
+]
 SECRETS = {
     "hostKey": {"existingSecret": "tunnel-server-ssh"},
     "cookies": {"existingSecret": "tunnel-server-cookies"},
@@ -37,12 +45,13 @@ CHARTS: dict[str, dict[str, Any]] = {
     "chart with cert-manager": HTTPS
     | {"tls": {"certManager": {"enabled": True, "issuer": {"name": "ours"}}}, "monitoring": {"enabled": True}},
     "chart with an ingress": HTTPS
-    | {"tls": SECRETS["tls"], "service": {"type": "LoadBalancer"}, "preStopSeconds": 0}
+    | {"tls": SECRETS["tls"], "service": {"type": "LoadBalancer"}}
     | {"ingress": {"enabled": True, "className": "ours", "annotations": {"a/b": "c"}}},
     "chart with a volume": {
         "persistence": {"enabled": True, "storageClass": "quick"},
         "networkPolicy": {"egress": [{"ports": [{"port": 443}]}]},
         "podDisruptionBudget": {"enabled": False},
+        "preStopSeconds": 0,
         "graceSeconds": 120,
         "settings": {
             "TUNNEL_SERVER_MAX_VISITORS": 1000000,
@@ -50,10 +59,24 @@ CHARTS: dict[str, dict[str, Any]] = {
             "TUNNEL_SERVER_LOG_FORMAT": "json",
         },
     },
+    "chart as acme": BASE
+    | HTTPS
+    | {
+        "settings": {"TUNNEL_SERVER_ACME": "letsencrypt", "TUNNEL_SERVER_ACME_HOSTS": "tunnels.example.com"},
+        "persistence": {"enabled": True},
+        "extraPorts": DNS_PORTS,
+        "service": {
+            "type": "LoadBalancer",
+            "loadBalancerClass": "ours.example.com/public",
+            "ipFamilyPolicy": "PreferDualStack",
+            "ipFamilies": ["IPv6", "IPv4"],
+        },
+    },
     "chart on OpenShift": BASE | {"podSecurityContext": {"runAsUser": None, "runAsGroup": None, "fsGroup": None}},
     "chart with everything else": {
         "image": {"repository": "registry.example.com/ours", "tag": "9", "pullSecrets": ["login"]},
         "monitoring": {"enabled": True, "labels": {"release": "prometheus"}},
+        "networkPolicy": {"metricsNamespace": ["monitoring", "ours"]},
         "serviceAccount": {"annotations": {"a/b": "c"}},
         "podAnnotations": {"a/b": "c"},
         "podLabels": {"a": "b"},
@@ -86,11 +109,17 @@ def kustomizations(root: Path, pair: Pair) -> Made:
         shutil.copy(overlays / overlay / "config.example.env", overlays / overlay / "config.env")
         for file in ("ssh_host_key", "cookie_secret", "tls.crt", "tls.key"):
             shutil.copy(overlays / "tls" / file, overlays / overlay / file)
-    (overlays / "openshift").mkdir()
-    (overlays / "openshift" / "kustomization.yaml").write_text(OPENSHIFT)
+    for more, text in (("openshift", OPENSHIFT), ("dns-challenge", DNS_CHALLENGE)):
+        (overlays / more).mkdir()
+        (overlays / more / "kustomization.yaml").write_text(text)
     (root / "kustomization.yaml").write_text(textwrap.dedent(_block("newName")))
     folders = {overlay: overlays / overlay for overlay in OVERLAYS}
-    folders |= {"base": home / "base", "own": root, "OpenShift": overlays / "openshift"}
+    folders |= {
+        "base": home / "base",
+        "own": root,
+        "OpenShift": overlays / "openshift",
+        "DNS": overlays / "dns-challenge",
+    }
     return {name: kustomized(folder) for name, folder in folders.items()}
 
 

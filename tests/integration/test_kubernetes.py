@@ -13,13 +13,16 @@ import yaml
 from certs import Pair, make_pair
 from containers import ROOT
 from kubernetes import CHART, HOME, Manifest, malformed, not_restricted, one, pod
-from kubernetes_made import CHARTS, OVERLAYS, README, THERE, Made, charts, kustomizations
+from kubernetes_made import CHARTS, DNS_PORTS, OVERLAYS, README, THERE, Made, charts, kustomizations
 
 from tunnel_server.app.plugins import load
 from tunnel_server.app.serve import LEAVE_WITHIN
 from tunnel_server.app.settings import Settings
 
-every = pytest.mark.parametrize("name", ["base", *OVERLAYS, "own", "OpenShift", *CHARTS])
+PLUGINS_PORTS = {port["name"] for port in DNS_PORTS}
+NOTICED = 20  # seconds in which a load balancer's health check of a node fails
+
+every = pytest.mark.parametrize("name", ["base", *OVERLAYS, "own", "OpenShift", "DNS", *CHARTS])
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +56,7 @@ def test_the_pod_meets_the_restricted_standard_and_more(made: Made, name: str) -
 
 
 @every
-def test_no_variable_of_a_service_becomes_a_setting(made: Made, name: str) -> None:
+def test_no_service_is_told_of_by_variables(made: Made, name: str) -> None:
     assert pod(made[name])["enableServiceLinks"] is False
 
 
@@ -114,12 +117,15 @@ def _selected(manifests: list[Manifest], labels: dict[str, str]) -> list[Manifes
 
 
 @every
-def test_metrics_are_never_public_and_read_from_one_namespace_only(made: Made, name: str) -> None:
+def test_metrics_are_never_public_and_read_from_where_it_is_said_only(made: Made, name: str) -> None:
     policy = one(made[name], "NetworkPolicy")["spec"]
     anybody, monitoring = policy["ingress"]
 
-    assert {port["port"] for port in anybody["ports"]} == {"http", "ssh", "tls"}
-    assert monitoring["from"] == [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
+    assert {port["port"] for port in anybody["ports"]} - PLUGINS_PORTS == {"http", "ssh", "tls"}
+    readers = [source["namespaceSelector"]["matchLabels"] for source in monitoring["from"]]
+    wanted = ["monitoring", "ours"] if name == "chart with everything else" else ["monitoring"]
+    assert readers == [{"kubernetes.io/metadata.name": namespace} for namespace in wanted]
+    assert [port["port"] for port in monitoring["ports"]] == ["metrics"]
     assert set(policy["policyTypes"]) == {"Ingress", "Egress"}
     for service in (manifest for manifest in made[name] if manifest["kind"] == "Service"):
         if "metrics" in {port["targetPort"] for port in service["spec"]["ports"]}:
@@ -130,14 +136,39 @@ def test_nothing_goes_out_unless_wanted(made: Made) -> None:
     assert {name: one(made[name], "NetworkPolicy")["spec"]["egress"] for name in ("base", "tls", "chart")} == {
         "base": [], "tls": [], "chart": [],
     }  # fmt: skip
-    for name in ("acme", "own"):
+    for name in ("acme", "own", "chart as acme"):
         allowed = [port for rule in one(made[name], "NetworkPolicy")["spec"]["egress"] for port in rule["ports"]]
-        assert {port["port"] for port in allowed} == {53, 443}
+        assert {(port["port"], port.get("protocol", "TCP")) for port in allowed} == {
+            (53, "UDP"), (53, "TCP"), (5353, "UDP"), (5353, "TCP"), (443, "TCP"),
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["DNS", "chart as acme"])
+def test_a_ca_gets_to_the_plugin_by_port_53(made: Made, name: str) -> None:
+    def protocols(ports: list[Manifest], **wanted: object) -> set[str]:
+        return {port.get("protocol", "TCP") for port in ports if wanted.items() <= port.items()}
+
+    ports = pod(made[name])["containers"][0]["ports"]
+    served = one(made[name], "Service")["spec"]["ports"]
+    policy = one(made[name], "NetworkPolicy")["spec"]["ingress"][0]["ports"]
+
+    for protocol, port in (("UDP", "dns"), ("TCP", "dns-tcp")):
+        assert protocols(ports, name=port, containerPort=8053) == {protocol}
+        assert protocols(served, name=port, port=53, targetPort=port) == {protocol}
+        assert protocols(policy, port=port) == {protocol}
+
+
+def test_the_chart_chooses_addresses_and_their_balancer(made: Made) -> None:
+    service = one(made["chart as acme"], "Service")["spec"]
+
+    assert (service["ipFamilyPolicy"], service["ipFamilies"]) == ("PreferDualStack", ["IPv6", "IPv4"])
+    assert service["loadBalancerClass"] == "ours.example.com/public"
 
 
 @every
 def test_ports_are_the_image_s_and_the_settings(made: Made, name: str) -> None:
     ports = {port["name"]: port["containerPort"] for port in pod(made[name])["containers"][0]["ports"]}
+    ports = {name: port for name, port in ports.items() if name not in PLUGINS_PORTS}
     exposed = re.search(r"^EXPOSE (.*)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     its = Settings()
 
@@ -173,9 +204,24 @@ def test_a_stop_has_the_time_that_it_needs(made: Made, name: str) -> None:
     (container,) = spec["containers"]
     given = {variable["name"]: variable.get("value", "") for variable in container["env"]}
     grace = float(given.get("TUNNEL_SERVER_GRACE_PERIOD", Settings().grace_period))
-    before = container["lifecycle"]["preStop"]["sleep"]["seconds"] if "lifecycle" in container else 0
 
-    assert spec["terminationGracePeriodSeconds"] >= before + grace + LEAVE_WITHIN
+    assert spec["terminationGracePeriodSeconds"] > _before(container) + grace + LEAVE_WITHIN
+
+
+@every
+def test_a_balancer_that_asks_nodes_for_their_health_has_the_time_to_notice_a_stop(made: Made, name: str) -> None:
+    (container,) = pod(made[name])["containers"]
+    services = [manifest["spec"] for manifest in made[name] if manifest["kind"] == "Service"]
+
+    if any(service.get("externalTrafficPolicy") == "Local" for service in services):
+        assert _before(container) >= NOTICED
+    else:
+        assert _before(container) < NOTICED
+
+
+def _before(container: Manifest) -> int:
+    """Return the seconds that a container still serves after its pod was told to stop."""
+    return int(container["lifecycle"]["preStop"]["sleep"]["seconds"]) if "lifecycle" in container else 0
 
 
 @every
@@ -196,7 +242,9 @@ def test_nobody_evicts_a_server_that_works(made: Made) -> None:
         assert (budget["minAvailable"], budget["unhealthyPodEvictionPolicy"]) == (1, "AlwaysAllow")
 
 
-@pytest.mark.parametrize(("kustomization", "chart"), [("base", "chart as base"), ("tls", "chart as tls")])
+@pytest.mark.parametrize(
+    ("kustomization", "chart"), [("base", "chart as base"), ("tls", "chart as tls"), ("DNS", "chart as acme")]
+)
 def test_chart_and_kustomization_make_the_same_pod(made: Made, kustomization: str, chart: str) -> None:
     assert _essence(made[chart]) == _essence(made[kustomization])
 
@@ -314,6 +362,7 @@ def test_a_pod_that_is_not_restricted_is_found_out(made: Made, control: str, spo
         ("NetworkPolicy", lambda m: m["spec"].pop("podSelector") and m["spec"].update(podselector={})),
         ("PodDisruptionBudget", lambda m: m.update(apiVersion="policy/v1beta1")),
         ("ServiceMonitor", lambda m: m["spec"]["endpoints"][0].update(interval="often")),
+        ("ServiceMonitor", lambda m: m["spec"]["endpoints"][0].update(interval="30s1h")),
         ("PrometheusRule", lambda m: m["spec"]["groups"][0]["rules"][0].pop("expr")),
         ("Certificate", lambda m: m["spec"].pop("issuerRef")),
     ],

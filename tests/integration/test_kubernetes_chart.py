@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from kubernetes import CHART, charted, one, program, run
+from kubernetes import CHART, charted, one, pod, program, run
 
 
 def test_a_new_certificate_is_no_new_pod(tmp_path: Path) -> None:
@@ -29,6 +29,31 @@ def test_a_new_certificate_is_no_new_pod(tmp_path: Path) -> None:
 def test_what_is_read_at_the_start_is_a_new_pod(changed: dict[str, Any], tmp_path: Path) -> None:
     before, after = (charted(values, tmp_path) for values in ({"cookies": {"secrets": "a"}}, changed))
     assert one(before, "Deployment")["spec"]["template"] != one(after, "Deployment")["spec"]["template"]
+
+
+@pytest.mark.parametrize(
+    ("values", "seconds"),
+    [
+        ({}, 5),
+        ({"service": {"type": "NodePort"}}, 20),
+        ({"service": {"type": "LoadBalancer"}}, 20),
+        ({"service": {"type": "LoadBalancer", "externalTrafficPolicy": "Cluster"}}, 5),
+        ({"service": {"type": "LoadBalancer"}, "preStopSeconds": 40}, 40),
+    ],
+)
+def test_ports_stay_open_until_the_balancer_has_noticed(values: dict[str, Any], seconds: int, tmp_path: Path) -> None:
+    spec = pod(charted(values, tmp_path))
+
+    assert spec["containers"][0]["lifecycle"] == {"preStop": {"sleep": {"seconds": seconds}}}
+    assert spec["terminationGracePeriodSeconds"] == seconds + 15 + 10
+
+
+def test_egress_that_is_said_is_not_widened_for_acme(tmp_path: Path) -> None:
+    ours = [{"to": [{"ipBlock": {"cidr": "192.0.2.7/32"}}], "ports": [{"port": 9000}]}]
+
+    values = {"settings": {"TUNNEL_SERVER_ACME": "https://ca.internal:9000"}, "networkPolicy": {"egress": ours}}
+
+    assert one(charted(values, tmp_path), "NetworkPolicy")["spec"]["egress"] == ours
 
 
 def test_the_chart_has_no_fault_that_helm_knows() -> None:
@@ -54,6 +79,14 @@ def test_the_chart_has_no_fault_that_helm_knows() -> None:
         ({"tls": {"existingSecret": "a", "certManager": {"enabled": True, "issuer": {"name": "b"}}}}, "tls"),
         ({"graceSeconds": "15s"}, "graceSeconds"),
         ({"persistence": {"size": "big"}}, "size"),
+        ({"preStopSeconds": "20"}, "preStopSeconds"),
+        ({"networkPolicy": {"metricsNamespace": []}}, "metricsNamespace"),  # from nobody would mean: from anywhere
+        ({"networkPolicy": {"metricsNamespace": ["monitoring", ""]}}, "metricsNamespace"),
+        ({"service": {"ipFamilies": ["IPv5"]}}, "ipFamilies"),
+        ({"service": {"ipFamilyPolicy": "DualStack"}}, "ipFamilyPolicy"),
+        ({"extraPorts": [{"name": "dns", "port": 53, "containerPort": 8053}]}, "protocol"),
+        ({"extraPorts": [{"name": "metrics", "port": 8888, "containerPort": 8888, "protocol": "TCP"}]}, "name"),
+        ({"monitoring": {"interval": "30s1h"}}, "interval"),
     ],
 )
 def test_the_chart_refuses_values_that_are_wrong_and_names_them(

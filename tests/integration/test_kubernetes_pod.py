@@ -43,6 +43,17 @@ async def test_the_pod_runs_keeps_its_identity_and_takes_a_new_certificate(
     assert took < server.spec["terminationGracePeriodSeconds"]
 
 
+def test_a_secret_without_the_host_key_s_name_ends_the_pod_which_says_so(tmp_path: Path, image: str) -> None:
+    pair = make_pair(tmp_path, "tunnels.example.com", "*.tunnels.example.com")
+    manifests = kustomizations(tmp_path, pair)["tls"]
+    secret = one(manifests, "Secret", "tunnel-server-ssh")
+    secret["data"] = {"id_ed25519": secret["data"]["ssh_host_key"]}
+
+    # A key of its own would be another at each start, and clients would refuse every one.
+    with pytest.raises(AssertionError, match=r"it ended: .*/etc/tunnel-server/ssh/ssh_host_key.*SSH_HOST_KEY_PATH"):
+        Pod(manifests, image).start()
+
+
 def _text(file: Path) -> str:
     return b64encode(file.read_bytes()).decode()
 

@@ -28,6 +28,12 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- with .Values.tls }}{{ .existingSecret | default (ternary (printf "%s-tls" (include "name" $)) "" (or .certManager.enabled (ne .certificate ""))) }}{{ end }}
 {{- end }}
 
+{{/* How long ports stay open at a stop. A load balancer finds out by its health check of the node, where only that leads here. */}}
+{{- define "preStop" -}}
+{{- $byHealthCheck := and (ne .Values.service.type "ClusterIP") (eq .Values.service.externalTrafficPolicy "Local") }}
+{{- kindIs "invalid" .Values.preStopSeconds | ternary (ternary 20 5 $byHealthCheck) .Values.preStopSeconds }}
+{{- end }}
+
 {{- define "host" -}}
 {{ get (urlParse .Values.baseUrl) "hostname" }}
 {{- end }}
