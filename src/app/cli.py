@@ -190,14 +190,16 @@ def doctor(
     plugin: Plugin = None,
     plugins_dir: PluginsDir = None,
     timeout: Annotated[str, typer.Option(help="Time that one look may take.")] = "5s",
-    time_server: Annotated[str, typer.Option(help="Time server to compare the clock with, host[:port].")] = "",
+    time_server: Annotated[str, typer.Option(help="Time server to compare the clock with, host[:port], or none.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Check DNS, ports, certificates, host key, clock and plugins from here; exit status 0 if nothing failed."""
     import asyncio
 
     from tunnel_server.app import logs
-    from tunnel_server.app.doctor import examination, patient, report
+    from tunnel_server.app.doctor import report
+    from tunnel_server.app.doctor.checks import run_checks
+    from tunnel_server.app.doctor.inputs import How, read_inputs
     from tunnel_server.domain.diagnosis.finding import healthy
 
     logs.configure("auto", False)
@@ -213,10 +215,10 @@ def doctor(
         plugins_dir=plugins_dir,
     )
     try:
-        admitted = patient.admit(flags, os.environ, config, patient.How.of(timeout, time_server))
+        inputs = read_inputs(flags, os.environ, config, How.of(timeout, time_server))
     except InvalidSetting as error:
         _fail(str(error), EXIT_USAGE)
-    findings = asyncio.run(examination.examine(admitted))
+    findings = asyncio.run(run_checks(inputs))
     typer.echo(report.as_json(findings) if as_json else report.as_text(findings))
     raise typer.Exit(0 if healthy(findings.values()) else EXIT_FAILED)
 

@@ -7,6 +7,7 @@ import os
 import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -54,6 +55,7 @@ from tunnel_server.domain.routing import Router
 if TYPE_CHECKING:
     from tunnel_server.adapters.tls.certificates import Certificates
     from tunnel_server.adapters.tls.devca import DevTls
+    from tunnel_server.adapters.tls.pairs import Sources
 
 # The sockets that systemd may pass, by name, and the settings whose place they take.
 PASSED = {"http": "port", "ssh": "ssh_port", "tls": "tls_port", "metrics": "metrics_port"}
@@ -180,20 +182,27 @@ def _dev_certificate(settings: Settings, base: BaseUrl) -> DevTls:
     return ensure_dev_certificate(Path(settings.dev_tls_folder), base.hostname)
 
 
-def _certificates(settings: Settings, base: BaseUrl, metrics: PrometheusMetrics) -> Certificates:
-    from tunnel_server.adapters.tls.certificates import Certificates, Sources  # only a server with TLS pays for it
+def certificate_sources(settings: Settings) -> Sources:
+    """Return where certificates come from, but for one for development."""
+    from tunnel_server.adapters.tls.pairs import Sources  # only a server with TLS pays for it
 
     cert, key = settings.certificate_files() or (None, None)
-    if settings.dev_tls:
-        made = _dev_certificate(settings, base)
-        cert, key = made.certificate, made.key
-    sources = Sources(
+    return Sources(
         cert_file=cert,
         key_file=key,
         cert_text=settings.tls_cert or None,
         key_text=settings.tls_key or None,
         directory=Path(settings.tls_cert_dir) if settings.tls_cert_dir else None,
     )
+
+
+def _certificates(settings: Settings, base: BaseUrl, metrics: PrometheusMetrics) -> Certificates:
+    from tunnel_server.adapters.tls.certificates import Certificates
+
+    sources = certificate_sources(settings)
+    if settings.dev_tls:
+        made = _dev_certificate(settings, base)
+        sources = replace(sources, cert_file=made.certificate, key_file=made.key)
     return Certificates(
         sources,
         metrics,

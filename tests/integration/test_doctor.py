@@ -1,4 +1,4 @@
-"""`tunnel-server doctor` in a village of its own: real names, real time, real certificates, real servers."""
+"""`tunnel-server doctor` on a host of its own: real names, real time, real certificates, real servers."""
 
 from __future__ import annotations
 
@@ -14,51 +14,51 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from cryptography.x509.oid import NameOID
+from private_host import HERE, NOWHERE, OTHER, PUBLIC, PrivateHost
 from rig import need
-from village import HERE, NOWHERE, OTHER, PUBLIC, Village
 
 ASKED = ("doctor", "--time-server", "time.test", "--timeout", "2s")
 
 
 @pytest.fixture(scope="module")
-def village(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Village]:
-    with Village(tmp_path_factory.mktemp("village")) as stands:
-        yield stands
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateHost]:
+    with PrivateHost(tmp_path_factory.mktemp("host")) as own:
+        yield own
 
 
 @pytest.fixture(scope="module")
-def settings(village: Village) -> dict[str, str]:
+def settings(host: PrivateHost) -> dict[str, str]:
     """What a good server is set to, but for its certificate."""
     return {
         "BASE_URL": "https://tunnels.test:8443",
-        "SSL_CERT_FILE": str(village.folder / "ca.pem"),  # the doctor's own: whom all trust
+        "SSL_CERT_FILE": str(host.folder / "ca.pem"),  # the doctor's own: whom all trust
         "COOKIE_SECRETS": "0123456789abcdef0123456789abcdef",
         "PORT": "80",
         "TUNNEL_SERVER_LISTEN_HOST": HERE,
         "TUNNEL_SERVER_METRICS_HOST": "127.0.0.1",
-        "SSH_HOST_KEY_PATH": str(village.folder / "keys" / "host_key"),
+        "SSH_HOST_KEY_PATH": str(host.folder / "keys" / "host_key"),
     }
 
 
 @pytest.fixture(scope="module")
-def served(village: Village, settings: dict[str, str]) -> Iterator[dict[str, str]]:
+def served(host: PrivateHost, settings: dict[str, str]) -> Iterator[dict[str, str]]:
     """The settings of a good server that runs; its other certificates are for hosts of other tests."""
-    pairs = village.folder / "pairs"
+    pairs = host.folder / "pairs"
     pairs.mkdir()
     for name in ("ca.pem", "ca-key.pem"):
-        (pairs / name).write_bytes((village.folder / name).read_bytes())
+        (pairs / name).write_bytes((host.folder / name).read_bytes())
     make_pair(pairs, "tunnels.test", "*.tunnels.test", stem="good", days=60)
     make_pair(pairs, "over.test", "*.over.test", stem="over", days=-0.5, since=-2)
     make_pair(pairs, "soon.test", "*.soon.test", stem="soon", days=10)
     make_pair(pairs, "single.test", stem="single")
-    below = intermediate_of(village.folder)
+    below = intermediate_of(host.folder)
     for stem in ("incomplete", "complete"):
         pair = make_pair(below, f"{stem}.test", f"*.{stem}.test", stem=stem)
         chain = pair.cert.read_bytes() + (pair.ca.read_bytes() if stem == "complete" else b"")
         (pairs / f"{stem}.crt").write_bytes(chain)
         (pairs / f"{stem}.key").write_bytes(pair.key.read_bytes())
     whole = settings | {"TUNNEL_SERVER_TLS_CERT_DIR": str(pairs)}
-    with village.server(**whole):
+    with host.server(**whole):
         yield whole
 
 
@@ -95,8 +95,8 @@ def on_ports(number: int) -> dict[str, str]:
 # the whole command
 
 
-def test_people_get_a_line_for_each_check_and_a_summary(village: Village, served: dict[str, str]) -> None:
-    done = village.command(*ASKED, **(served | {"COOKIE_SECRETS": ""}))
+def test_people_get_a_line_for_each_check_and_a_summary(host: PrivateHost, served: dict[str, str]) -> None:
+    done = host.command(*ASKED, **(served | {"COOKIE_SECRETS": ""}))
 
     lines = done.stdout.splitlines()
     assert f"ok      dns wildcard       *.tunnels.test -> {HERE}" in lines
@@ -106,8 +106,8 @@ def test_people_get_a_line_for_each_check_and_a_summary(village: Village, served
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_setting_that_is_wrong_is_said_as_at_the_start(village: Village) -> None:
-    done = village.command("doctor", "--timeout", "1s", PORT="x")
+def test_a_setting_that_is_wrong_is_said_as_at_the_start(host: PrivateHost) -> None:
+    done = host.command("doctor", "--timeout", "1s", PORT="x")
 
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("tunnel-server: port: 'x'")
@@ -143,13 +143,13 @@ REMEDIES = {
 
 
 def test_when_everything_is_wrong_each_thing_is_told_with_its_remedy(
-    village: Village, settings: dict[str, str]
+    host: PrivateHost, settings: dict[str, str]
 ) -> None:
-    plugins, key = village.folder / "plugins", village.folder / "bad_key"
+    plugins, key = host.folder / "plugins", host.folder / "bad_key"
     plugins.mkdir()
     (plugins / "broken.py").write_text("print('loading')\nraise RuntimeError('no such database')\n")
     key.write_text("no key\n")
-    one, another = (make_pair(village.folder, f"{name}.test", stem=name) for name in ("one", "another"))
+    one, another = (make_pair(host.folder, f"{name}.test", stem=name) for name in ("one", "another"))
     wrong = settings | on_ports(10) | {
         "TLS_PORT": "443", "TLS_CERT_FILE": str(one.cert), "TLS_KEY_FILE": str(another.key),
         "SSH_HOST_KEY_PATH": str(key), "TUNNEL_SERVER_PLUGINS_DIR": str(plugins), "TUNNEL_SERVER_BROKEN_THING": "1",
@@ -158,10 +158,10 @@ def test_when_everything_is_wrong_each_thing_is_told_with_its_remedy(
     names = {"tunnels.test": None, "*.tunnels.test": None}
     unprivileged = (need("setpriv"), "--bounding-set", "-net_bind_service", "--")
 
-    with village.running(sys.executable, "-c", IMPOSTOR, "3010", "8810", "2210") as impostor:
+    with host.running(sys.executable, "-c", IMPOSTOR, "3010", "8810", "2210") as impostor:
         assert impostor.stdout is not None and impostor.stdout.readline() == "ready\n"
-        with village.says(names=names, offset=-1e6):
-            done = village.command(*ASKED[:-1], "500ms", before=unprivileged, **wrong)
+        with host.says(names=names, offset=-1e6):
+            done = host.command(*ASKED[:-1], "500ms", before=unprivileged, **wrong)
 
     lines = done.stdout.splitlines()
     failures = {line[8:26].strip(): (line, fix) for line, fix in pairwise(lines) if line.startswith("failed")}
@@ -176,8 +176,8 @@ def test_when_everything_is_wrong_each_thing_is_told_with_its_remedy(
 # each thing
 
 
-def test_of_a_server_in_good_health_nothing_is_said(village: Village, served: dict[str, str]) -> None:
-    status, found = village.doctor(**served)
+def test_of_a_server_in_good_health_nothing_is_said(host: PrivateHost, served: dict[str, str]) -> None:
+    status, found = host.doctor(**served)
 
     assert {check: each for check, each in found.items() if each["verdict"] != "ok" and check != "acme"} == {}
     assert status == 0
@@ -197,19 +197,19 @@ BAD_NAMES = {
 
 
 @pytest.mark.parametrize("case", BAD_NAMES)
-def test_names_that_lead_astray_are_told_of(village: Village, served: dict[str, str], case: str) -> None:
+def test_names_that_lead_astray_are_told_of(host: PrivateHost, served: dict[str, str], case: str) -> None:
     names, check, verdict, remedy = BAD_NAMES[case]
 
-    with village.says(names=names):
-        _, found = village.doctor(**served)
+    with host.says(names=names):
+        _, found = host.doctor(**served)
 
     assert found[check]["verdict"] == verdict
     assert remedy in found[check]["fix"]
 
 
-def test_a_resolver_that_is_silent_stops_nothing_else(village: Village, served: dict[str, str]) -> None:
-    with village.says(silent=True):
-        status, found = village.doctor("300ms", "192.0.2.7:123", **served)
+def test_a_resolver_that_is_silent_stops_nothing_else(host: PrivateHost, served: dict[str, str]) -> None:
+    with host.says(silent=True):
+        status, found = host.doctor("300ms", "192.0.2.7:123", **served)
 
     assert status == 1
     assert found["dns base"]["verdict"] == found["dns wildcard"]["verdict"] == "failed"
@@ -220,25 +220,25 @@ def test_a_resolver_that_is_silent_stops_nothing_else(village: Village, served: 
 
 @pytest.mark.parametrize(("offset", "verdict"), [(0, "ok"), (20, "warning"), (-20, "warning"), (7200, "failed")])
 def test_the_clock_is_compared_with_a_time_server(
-    village: Village, served: dict[str, str], offset: int, verdict: str
+    host: PrivateHost, served: dict[str, str], offset: int, verdict: str
 ) -> None:
-    with village.says(offset=offset):
-        _, found = village.doctor(**served)
+    with host.says(offset=offset):
+        _, found = host.doctor(**served)
 
     assert found["clock"]["verdict"] == verdict
     assert ("timedatectl" in found["clock"]["fix"]) == (verdict != "ok")
 
 
-def test_an_answer_to_somebody_else_is_not_the_time(village: Village, served: dict[str, str]) -> None:
-    with village.says(offset=7200, liar=True):
-        _, found = village.doctor("300ms", **served)
+def test_an_answer_to_somebody_else_is_not_the_time(host: PrivateHost, served: dict[str, str]) -> None:
+    with host.says(offset=7200, liar=True):
+        _, found = host.doctor("300ms", **served)
 
     assert found["clock"]["verdict"] != "failed"
     assert "no answer within 0.3 s" in found["clock"]["found"] or "it is kept" in found["clock"]["found"]
 
 
-def test_a_port_that_is_forwarded_to_nobody_is_told_by_number(village: Village, served: dict[str, str]) -> None:
-    status, found = village.doctor(**(served | {"BASE_URL": "https://tunnels.test"}))
+def test_a_port_that_is_forwarded_to_nobody_is_told_by_number(host: PrivateHost, served: dict[str, str]) -> None:
+    status, found = host.doctor(**(served | {"BASE_URL": "https://tunnels.test"}))
 
     assert status == 1
     for check in ("reach base", "reach wildcard"):
@@ -246,16 +246,16 @@ def test_a_port_that_is_forwarded_to_nobody_is_told_by_number(village: Village, 
         assert "port 443 of tunnels.test and *.tunnels.test has to lead to TLS_PORT (8443)" in found[check]["fix"]
 
 
-def test_another_server_at_the_base_host_is_found_out(village: Village, served: dict[str, str]) -> None:
+def test_another_server_at_the_base_host_is_found_out(host: PrivateHost, served: dict[str, str]) -> None:
     theirs = {
         "TUNNEL_SERVER_LISTEN_HOST": OTHER,
         "METRICS_PORT": "8811",
-        "SSH_HOST_KEY_PATH": str(village.folder / "theirs"),
+        "SSH_HOST_KEY_PATH": str(host.folder / "theirs"),
     }
 
-    with village.server(**(served | theirs)), village.says(names={"tunnels.test": {"A": [OTHER]}}):
-        status, found = village.doctor(**served)
-        _, mistaken = village.doctor(**(served | {"BASE_URL": "http://ca.test:8811"}))
+    with host.server(**(served | theirs)), host.says(names={"tunnels.test": {"A": [OTHER]}}):
+        status, found = host.doctor(**served)
+        _, mistaken = host.doctor(**(served | {"BASE_URL": "http://ca.test:8811"}))
 
     assert status == 1
     assert "another tunnel server" in found["reach base"]["found"]
@@ -265,48 +265,62 @@ def test_another_server_at_the_base_host_is_found_out(village: Village, served: 
     assert "*.ca.test has no address" in mistaken["reach wildcard"]["found"]
 
 
-def test_before_the_start_ports_are_free_and_nobody_is_to_be_reached(village: Village, served: dict[str, str]) -> None:
-    fresh = on_ports(12) | {"SSH_HOST_KEY_PATH": str(village.folder / "fresh" / "key")}
+def test_before_the_start_ports_are_free_and_nobody_is_to_be_reached(host: PrivateHost, served: dict[str, str]) -> None:
+    fresh = on_ports(12) | {"SSH_HOST_KEY_PATH": str(host.folder / "fresh" / "key")}
 
-    status, found = village.doctor(**(served | fresh))
+    status, found = host.doctor(**(served | fresh))
 
     assert status == 0
     assert all("is free" in found[f"port {name}"]["found"] for name in ("http", "ssh", "tls", "metrics"))
     assert {found[f"reach {name}"]["verdict"] for name in ("base", "wildcard", "ssh")} == {"skipped"}
     assert found["host key"]["found"].endswith("will be made")
-    assert not (village.folder / "fresh").exists()
+    assert not (host.folder / "fresh").exists()
 
 
-def test_a_host_key_that_cannot_be_made_fails(village: Village, served: dict[str, str]) -> None:
-    sealed = on_ports(12) | {"SSH_HOST_KEY_PATH": str(village.folder / "sealed" / "key")}
+def test_a_server_that_runs_on_other_ports_than_its_settings_say_is_told_of(
+    host: PrivateHost, served: dict[str, str]
+) -> None:
+    status, found = host.doctor(**(served | {"PORT": "3018", "TLS_PORT": "8418"}))
 
-    _, found = village.doctor(**(served | sealed))
+    assert status == 0
+    for check, setting in (("port http", "PORT"), ("port tls", "TLS_PORT")):
+        assert found[check]["verdict"] == "warning"
+        assert "the server runs, but not here" in found[check]["found"]
+        assert f"where systemd passes it sockets, set {setting} to" in found[check]["fix"]
+    assert found["port ssh"]["verdict"] == found["port metrics"]["verdict"] == "ok"
+    assert found["reach base"]["found"].startswith("the server does not answer on PORT")
+
+
+def test_a_host_key_that_cannot_be_made_fails(host: PrivateHost, served: dict[str, str]) -> None:
+    sealed = on_ports(12) | {"SSH_HOST_KEY_PATH": str(host.folder / "sealed" / "key")}
+
+    _, found = host.doctor(**(served | sealed))
 
     assert found["host key"]["found"].endswith("and none can be made")
     assert "the server's user may write to" in found["host key"]["fix"]
 
 
-def test_a_host_key_other_than_the_one_that_is_shown_fails(village: Village, served: dict[str, str]) -> None:
-    _, found = village.doctor(**(served | {"SSH_HOST_KEY_PATH": str(village.folder / "gone" / "key")}))
+def test_a_host_key_other_than_the_one_that_is_shown_fails(host: PrivateHost, served: dict[str, str]) -> None:
+    _, found = host.doctor(**(served | {"SSH_HOST_KEY_PATH": str(host.folder / "gone" / "key")}))
 
     assert found["host key"]["verdict"] == "failed"
     assert "the next start makes another key" in found["host key"]["fix"]
 
 
-def test_a_metrics_port_for_all_the_world_is_warned_of(village: Village, served: dict[str, str]) -> None:
-    with village.says(names={"tunnels.test": {"A": [PUBLIC]}, "*.tunnels.test": {"A": [PUBLIC]}}):
-        _, found = village.doctor(**(served | {"TUNNEL_SERVER_METRICS_HOST": ""}))
+def test_a_metrics_port_for_all_the_world_is_warned_of(host: PrivateHost, served: dict[str, str]) -> None:
+    with host.says(names={"tunnels.test": {"A": [PUBLIC]}, "*.tunnels.test": {"A": [PUBLIC]}}):
+        _, found = host.doctor(**(served | {"TUNNEL_SERVER_METRICS_HOST": ""}))
 
     assert found["port metrics"]["verdict"] == "warning"
     assert "TUNNEL_SERVER_METRICS_HOST=127.0.0.1" in found["port metrics"]["fix"]
 
 
-def test_behind_balancers_that_say_who_visits_the_doctor_says_it_too(village: Village, served: dict[str, str]) -> None:
+def test_behind_balancers_that_say_who_visits_the_doctor_says_it_too(host: PrivateHost, served: dict[str, str]) -> None:
     proxies = {f"TUNNEL_SERVER_{name}_PROXY_PROTOCOL": "127.0.0.0/8" for name in ("HTTP", "SSH", "TLS")}
     behind = served | on_ports(13) | proxies | {"TUNNEL_SERVER_LISTEN_HOST": ""}
 
-    with village.server(**behind):
-        _, found = village.doctor(**behind)
+    with host.server(**behind):
+        _, found = host.doctor(**behind)
 
     checks = ("port http", "port ssh", "port tls", "certificate chain", "reach base")
     assert [found[check]["verdict"] for check in checks] == ["ok"] * 5
@@ -315,14 +329,14 @@ def test_behind_balancers_that_say_who_visits_the_doctor_says_it_too(village: Vi
 # certificates
 
 
-def of_host(village: Village, served: dict[str, str], host: str) -> dict[str, dict[str, str]]:
-    """Return what is found if ``host`` is the base host."""
-    with village.says(names={host: {"A": [HERE]}, f"*.{host}": {"A": [HERE]}}):
-        return village.doctor(**(served | {"BASE_URL": f"https://{host}:8443"}))[1]
+def of_base(host: PrivateHost, served: dict[str, str], base: str) -> dict[str, dict[str, str]]:
+    """Return what is found if ``base`` is the base host."""
+    with host.says(names={base: {"A": [HERE]}, f"*.{base}": {"A": [HERE]}}):
+        return host.doctor(**(served | {"BASE_URL": f"https://{base}:8443"}))[1]
 
 
-def test_a_certificate_of_a_ca_that_nobody_knows_fails(village: Village, served: dict[str, str]) -> None:
-    _, found = village.doctor(**(served | {"SSL_CERT_FILE": ""}))
+def test_a_certificate_of_a_ca_that_nobody_knows_fails(host: PrivateHost, served: dict[str, str]) -> None:
+    _, found = host.doctor(**(served | {"SSL_CERT_FILE": ""}))
 
     assert found["certificate"]["verdict"] == "ok"
     for check in ("certificate chain", "reach base", "reach wildcard"):
@@ -330,22 +344,22 @@ def test_a_certificate_of_a_ca_that_nobody_knows_fails(village: Village, served:
         assert "have clients trust it" in found[check]["fix"]
 
 
-def test_an_expired_certificate_fails(village: Village, served: dict[str, str]) -> None:
-    found = of_host(village, served, "over.test")
+def test_an_expired_certificate_fails(host: PrivateHost, served: dict[str, str]) -> None:
+    found = of_base(host, served, "over.test")
 
     assert "expired on" in found["certificate"]["found"]
     assert found["certificate"]["fix"].startswith("renew it")
     assert found["certificate chain"]["fix"].startswith("renew the certificate")
 
 
-def test_a_certificate_that_ends_soon_is_warned_of(village: Village, served: dict[str, str]) -> None:
-    found = of_host(village, served, "soon.test")
+def test_a_certificate_that_ends_soon_is_warned_of(host: PrivateHost, served: dict[str, str]) -> None:
+    found = of_base(host, served, "soon.test")
 
     assert (found["certificate"]["verdict"], found["certificate chain"]["verdict"]) == ("warning", "ok")
 
 
-def test_a_certificate_without_the_wildcard_fails(village: Village, served: dict[str, str]) -> None:
-    found = of_host(village, served, "single.test")
+def test_a_certificate_without_the_wildcard_fails(host: PrivateHost, served: dict[str, str]) -> None:
+    found = of_base(host, served, "single.test")
 
     assert found["certificate"]["found"].startswith("none covers *.single.test")
     assert "both single.test and *.single.test" in found["certificate"]["fix"]
@@ -353,19 +367,19 @@ def test_a_certificate_without_the_wildcard_fails(village: Village, served: dict
     assert "ismatch" in found["reach wildcard"]["found"]
 
 
-def test_a_chain_without_its_intermediate_fails(village: Village, served: dict[str, str]) -> None:
-    incomplete, complete = (of_host(village, served, f"{name}.test") for name in ("incomplete", "complete"))
+def test_a_chain_without_its_intermediate_fails(host: PrivateHost, served: dict[str, str]) -> None:
+    incomplete, complete = (of_base(host, served, f"{name}.test") for name in ("incomplete", "complete"))
 
     assert incomplete["certificate chain"]["verdict"] == "failed"
     assert "fullchain.pem" in incomplete["certificate chain"]["fix"]
     assert complete["certificate chain"]["verdict"] == "ok"
 
 
-def test_a_certificate_for_development_is_told_from_a_real_one(village: Village, settings: dict[str, str]) -> None:
+def test_a_certificate_for_development_is_told_from_a_real_one(host: PrivateHost, settings: dict[str, str]) -> None:
     development = settings | on_ports(14) | {"TUNNEL_SERVER_DEV_TLS": "true"}
 
-    with village.server(**development):
-        status, found = village.doctor(**development)
+    with host.server(**development):
+        status, found = host.doctor(**development)
 
     assert status == 0
     assert found["certificate"]["verdict"] == "warning"
@@ -377,20 +391,21 @@ def test_a_certificate_for_development_is_told_from_a_real_one(village: Village,
 
 
 @pytest.fixture
-def with_ca(village: Village, served: dict[str, str]) -> dict[str, str]:
+def with_ca(host: PrivateHost, served: dict[str, str]) -> dict[str, str]:
     return served | {
         "TUNNEL_SERVER_ACME": "https://ca.test:14000/dir",
-        "TUNNEL_SERVER_ACME_CA_FILE": str(village.folder / "ca.pem"),
+        "TUNNEL_SERVER_ACME_CA_FILE": str(host.folder / "ca.pem"),
         "TUNNEL_SERVER_ACME_HOSTS": "tunnels.test",
+        "TUNNEL_SERVER_ACME_FOLDER": str(host.folder / "acme"),  # the working folder is not below the mount
         "TUNNEL_SERVER_ACME_PRIVATE_CA": "true",
     }
 
 
-def test_a_ca_has_to_get_to_port_80_or_443(village: Village, with_ca: dict[str, str]) -> None:
-    _, found = village.doctor(**with_ca)
-    _, in_memory = village.doctor(**with_ca, TUNNEL_SERVER_ACME_FOLDER=str(village.folder / "memory"))
-    _, by_443 = village.doctor(**with_ca, TUNNEL_SERVER_ACME_CHALLENGES="tls-alpn-01")
-    _, by_dns = village.doctor(**(with_ca | {"TUNNEL_SERVER_ACME_HOSTS": "tunnels.test, *.tunnels.test"}))
+def test_a_ca_has_to_get_to_port_80_or_443(host: PrivateHost, with_ca: dict[str, str]) -> None:
+    _, found = host.doctor(**with_ca)
+    _, in_memory = host.doctor(**(with_ca | {"TUNNEL_SERVER_ACME_FOLDER": str(host.folder / "memory")}))
+    _, by_443 = host.doctor(**with_ca, TUNNEL_SERVER_ACME_CHALLENGES="tls-alpn-01")
+    _, by_dns = host.doctor(**(with_ca | {"TUNNEL_SERVER_ACME_HOSTS": "tunnels.test, *.tunnels.test"}))
 
     assert found["acme"]["found"] == "https://ca.test:14000/dir answers; proof by http-01"
     assert in_memory["acme"]["verdict"] == "warning"
@@ -401,30 +416,30 @@ def test_a_ca_has_to_get_to_port_80_or_443(village: Village, with_ca: dict[str, 
     assert "dns_challenge" in by_dns["acme"]["fix"]
 
 
-def test_labels_that_get_certificates_on_demand_need_none_before(village: Village, with_ca: dict[str, str]) -> None:
+def test_labels_that_get_certificates_on_demand_need_none_before(host: PrivateHost, with_ca: dict[str, str]) -> None:
     single = with_ca | on_ports(15)
     single["BASE_URL"] = f"https://single.test:{single['TLS_PORT']}"
     on_demand = {"TUNNEL_SERVER_ACME_ON_DEMAND": "true", "TUNNEL_SERVER_ACME_LABELS": "true"}
     names = {"single.test": {"A": [HERE]}, "*.single.test": {"A": [HERE]}}
 
-    with village.says(names=names), village.server(**single):
-        _, by_wildcard = village.doctor(**single)
-        _, by_label = village.doctor(**single, **on_demand)
+    with host.says(names=names), host.server(**single):
+        _, by_wildcard = host.doctor(**single)
+        _, by_label = host.doctor(**single, **on_demand)
 
     assert (by_wildcard["certificate"]["verdict"], by_wildcard["reach wildcard"]["verdict"]) == ("failed", "failed")
     assert (by_label["certificate"]["verdict"], by_label["reach wildcard"]["verdict"]) == ("ok", "ok")
 
 
-def test_the_ca_tells_the_time_where_no_time_server_does(village: Village, with_ca: dict[str, str]) -> None:
-    with village.says(offset=7200, timeless=True):
-        _, found = village.doctor("500ms", **with_ca)
+def test_the_ca_tells_the_time_where_no_time_server_does(host: PrivateHost, with_ca: dict[str, str]) -> None:
+    with host.says(offset=7200, timeless=True):
+        _, found = host.doctor("500ms", **with_ca)
 
     assert found["clock"]["verdict"] == "failed"
     assert "behind https://ca.test:14000/dir" in found["clock"]["found"]
 
 
-def test_a_ca_that_is_no_ca_fails(village: Village, with_ca: dict[str, str]) -> None:
-    _, found = village.doctor(**(with_ca | {"TUNNEL_SERVER_ACME": "https://ca.test:14000/other"}))
+def test_a_ca_that_is_no_ca_fails(host: PrivateHost, with_ca: dict[str, str]) -> None:
+    _, found = host.doctor(**(with_ca | {"TUNNEL_SERVER_ACME": "https://ca.test:14000/other"}))
 
     assert "no directory of an ACME server" in found["acme"]["found"]
     assert "reach the CA by HTTPS" in found["acme"]["fix"]

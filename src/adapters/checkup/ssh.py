@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import dataclass
 
 import asyncssh
@@ -55,5 +56,8 @@ async def _banner(address: str, port: int, preface: bytes) -> str:
 
 async def _fingerprint(address: str, port: int, preface: bytes) -> str:
     own = await connected(address, port, preface)
+    # asyncssh asks who we are and where we live, though nobody logs in; a container's user may be in no list of users.
+    os.environ.setdefault("LOGNAME", "doctor")
+    os.environ.setdefault("HOME", "/")
     key = await asyncssh.get_server_host_key(sock=own, config=None)
     return "" if key is None else key.get_fingerprint()

@@ -96,7 +96,9 @@ def _instance(plugin: Plugin) -> Any:
         return plugin.body
     try:
         return plugin.body()
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # a constructor may even exit
+        if isinstance(error, KeyboardInterrupt):
+            raise
         raise InvalidPlugin(f"plugin {plugin.name} ({plugin.source}) cannot be made: {_one_line(error)}") from error
 
 

@@ -12,7 +12,6 @@ from tunnel_server.adapters.checkup.aside import aside
 from tunnel_server.adapters.checkup.resolver import is_here, own_addresses
 from tunnel_server.adapters.checkup.trouble import EXPECTED, trouble_of
 from tunnel_server.adapters.ssh.hostkey import load_host_key
-from tunnel_server.app.doctor.patient import TIME_SERVER
 from tunnel_server.app.doctor.surroundings import Surroundings
 from tunnel_server.app.keeping import goes_with
 from tunnel_server.domain.diagnosis import clock, host_key, plugins, ports
@@ -23,39 +22,37 @@ from tunnel_server.domain.errors import InvalidHostKey
 
 async def check_plugins(around: Surroundings) -> Finding:
     """Check that plugins load and take their settings."""
-    hooks = around.patient.hooks
-    names = [plugin.name for plugin in hooks.plugins] if hooks else []
-    return plugins.judge(names, around.patient.problem, bool(hooks and hooks.of("authenticate_client")))
+    inputs = around.inputs
+    return plugins.judge(inputs.plugins, inputs.problem, "authenticate_client" in inputs.hooks)
 
 
 async def check_sessions(around: Surroundings) -> Finding:
     """Check that visitors of private tunnels stay signed in over a restart."""
-    hooks = around.patient.hooks
-    if hooks is None or "private-tunnels" not in [plugin.name for plugin in hooks.plugins]:
+    if "private-tunnels" not in around.inputs.plugins:
         return skipped("private tunnels are not in use")
-    return plugins.sessions(around.patient.cookie_secrets)
+    return plugins.sessions(around.inputs.cookie_secrets)
 
 
 async def check_http_port(around: Surroundings) -> Finding:
     """Check who is on the HTTP port."""
-    return ports.judge(await around.http())
+    return ports.judge(await around.http(), await around.runs())
 
 
 async def check_ssh_port(around: Surroundings) -> Finding:
     """Check who is on the SSH port."""
-    return ports.judge(await around.ssh())
+    return ports.judge(await around.ssh(), await around.runs())
 
 
 async def check_tls_port(around: Surroundings) -> Finding:
     """Check who is on the TLS port."""
-    return ports.judge(await around.tls())
+    return ports.judge(await around.tls(), await around.runs())
 
 
 async def check_metrics_port(around: Surroundings) -> Finding:
     """Check who is on the metrics port, and that it is not for all the world."""
     base = await around.resolved(around.base.hostname)
     here = [address for address in base.addresses if is_here(address)]
-    return ports.metrics(await around.metrics(), [*here, *own_addresses()])
+    return ports.metrics(await around.metrics(), await around.runs(), [*here, *own_addresses()])
 
 
 async def check_host_key(around: Surroundings) -> Finding:
@@ -94,14 +91,15 @@ def _can_be_made(path: Path) -> bool:
 async def check_clock(around: Surroundings) -> Finding:
     """Check the clock: by the kernel's word, else by a time server, else by the CA's answers."""
     kept = clocks.kept_by_kernel()
-    wanted = around.patient.how.time_server
-    if kept and not wanted:
+    how, problem = around.inputs.how, "no time server is to be asked"
+    if kept and not how.always:
         return clock.judge(clock.Clock(kept))
-    server = wanted or TIME_SERVER
-    try:
-        return clock.judge(clock.Clock(kept, await _offset(around, server), server[0]))
-    except EXPECTED as error:
-        problem = f"{server[0]}: {trouble_of(error, around.limit).text}"
+    if how.time_server:
+        host, port = how.time_server
+        try:
+            return clock.judge(clock.Clock(kept, await _offset(around, host, port), host))
+        except EXPECTED as error:
+            problem = f"{host}: {trouble_of(error, around.limit).text}"
     if around.settings.acme:
         try:
             if (offset := await around.directory()) is not None:
@@ -111,8 +109,7 @@ async def check_clock(around: Surroundings) -> Finding:
     return clock.judge(clock.Clock(kept, problem=problem))
 
 
-async def _offset(around: Surroundings, server: tuple[str, int]) -> float:
-    host, port = server
+async def _offset(around: Surroundings, host: str, port: int) -> float:
     found = await around.resolved(host)
     if not found.addresses:
         raise ValueError(found.problem)

@@ -116,7 +116,7 @@ def _unknown(port: Listening) -> Finding:
     """Say why it cannot be told who should answer."""
     if port.holder is Holder.UNKNOWN:
         return skipped(port.detail)
-    return skipped("the server does not run: start it and ask again")
+    return skipped(f"the server does not answer on {port.setting}: start it, or see the checks of its ports")
 
 
 def _question(around: Surroundings, host: str) -> web.Question:

@@ -17,7 +17,7 @@ from tunnel_server.adapters.checkup.binding import could_listen
 from tunnel_server.adapters.checkup.trouble import EXPECTED, trouble_of
 from tunnel_server.adapters.control.plane import INSTANCE
 from tunnel_server.adapters.ssh.listener import SOFTWARE_VERSION
-from tunnel_server.app.doctor.patient import Patient
+from tunnel_server.app.doctor.inputs import Inputs
 from tunnel_server.domain.diagnosis.dns import Resolved, is_address, is_local
 from tunnel_server.domain.diagnosis.ports import Holder, Listening
 from tunnel_server.domain.diagnosis.trouble import Kind
@@ -32,12 +32,12 @@ _THIS_MACHINE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1", "localhos
 class Surroundings:
     """What is around one server. To be closed at the end: a look may still be under way."""
 
-    def __init__(self, patient: Patient) -> None:
-        self.patient = patient
-        self.settings = patient.settings
-        self.base = patient.base
-        self.limit = patient.how.limit
-        self.random_host = f"doctor-{secrets.token_hex(6)}.{patient.base.hostname}"
+    def __init__(self, inputs: Inputs) -> None:
+        self.inputs = inputs
+        self.settings = inputs.settings
+        self.base = inputs.base
+        self.limit = inputs.how.limit
+        self.random_host = f"doctor-{secrets.token_hex(6)}.{inputs.base.hostname}"
         self._looks: dict[str, asyncio.Task[Any]] = {}
 
     async def aclose(self) -> None:
@@ -85,6 +85,12 @@ class Surroundings:
         return await self._port(
             "METRICS_PORT", self.settings.metrics_host, self.settings.metrics_port, self._ask_metrics
         )
+
+    async def runs(self) -> bool:
+        """Return whether this server was found on any port."""
+        looks = (self.http(), self.ssh(), self.tls(), self.metrics())
+        found = await asyncio.gather(*looks, return_exceptions=True)
+        return any(isinstance(port, Listening) and port.holder is Holder.OURS for port in found)
 
     async def _port(
         self, setting: str, host: str, port: int, ask: Callable[[str, int], Coroutine[object, object, tuple[str, str]]]

@@ -12,14 +12,15 @@ from tunnel_server.adapters.checkup.aside import aside
 from tunnel_server.adapters.checkup.trouble import EXPECTED, trouble_of
 from tunnel_server.adapters.control.plane import INSTANCE
 from tunnel_server.adapters.tls.contexts import TlsOptions
-from tunnel_server.adapters.tls.pairs import Sources
 from tunnel_server.adapters.tls.watch import Watch
+from tunnel_server.app.container import certificate_sources
 from tunnel_server.app.doctor.surroundings import Surroundings, described, local, told
 from tunnel_server.app.keeping import goes_with
 from tunnel_server.app.settings import Settings
 from tunnel_server.domain.certificates import covered, covers
-from tunnel_server.domain.diagnosis import certificate
-from tunnel_server.domain.diagnosis.certificate import Held, Needs, Proof
+from tunnel_server.domain.diagnosis import acme, certificate, chain
+from tunnel_server.domain.diagnosis.acme import Proof
+from tunnel_server.domain.diagnosis.certificate import Held, Needs
 from tunnel_server.domain.diagnosis.dns import is_address, is_local
 from tunnel_server.domain.diagnosis.finding import Finding, skipped
 from tunnel_server.domain.diagnosis.ports import Holder
@@ -38,7 +39,7 @@ async def check_certificate(around: Surroundings) -> Finding:
         return skipped("this machine alone needs none")
     held, problem = await _held(around)
     needs = Needs(base.hostname, base.scheme == "https", settings.acme_hosts, settings.acme_labels)
-    return certificate.configured(held, problem, needs, time.time())
+    return certificate.judge(held, problem, needs, time.time())
 
 
 async def _held(around: Surroundings) -> tuple[list[Held], str]:
@@ -51,15 +52,7 @@ async def _held(around: Surroundings) -> tuple[list[Held], str]:
 
 
 def _read(settings: Settings) -> list[Held]:
-    cert, key = settings.certificate_files() or (None, None)
-    sources = Sources(
-        cert_file=cert,
-        key_file=key,
-        cert_text=settings.tls_cert or None,
-        key_text=settings.tls_key or None,
-        directory=Path(settings.tls_cert_dir) if settings.tls_cert_dir else None,
-    )
-    found = Watch(sources, TlsOptions(), time.time).first().found
+    found = Watch(certificate_sources(settings), TlsOptions(), time.time).first().found
     return [Held(each.source, each.names, each.not_before, each.not_after) for each in found]
 
 
@@ -76,7 +69,7 @@ async def check_chain(around: Surroundings) -> Finding:
     if not is_address(around.base.hostname) and covers(promised, around.random_host):
         hosts.append(around.random_host)
     troubles = await asyncio.gather(*(_shown(around, host, tls.port) for host in hosts))
-    return certificate.served(list(zip(hosts, troubles, strict=True)))
+    return chain.judge(list(zip(hosts, troubles, strict=True)))
 
 
 async def _shown(around: Surroundings, host: str, port: int) -> Trouble | None:
@@ -97,14 +90,13 @@ async def check_acme(around: Surroundings) -> Finding:
     try:
         await around.directory()
     except EXPECTED as error:
-        return certificate.acme(settings.acme, trouble_of(error, around.limit).text, (), False)
-    hooks = around.patient.hooks
-    dns = "dns-01" in settings.acme_challenges and bool(hooks and hooks.of("dns_challenge"))
+        return acme.judge(settings.acme, trouble_of(error, around.limit).text, (), False)
+    dns = "dns-01" in settings.acme_challenges and "dns_challenge" in around.inputs.hooks
     http = await around.http()
     hosts = settings.acme_hosts[:MAX_HOSTS] if http.holder is Holder.OURS else ()
     proofs = await asyncio.gather(*(_proof(around, host, http.identity) for host in hosts))
     lost_with = await aside(partial(goes_with, Path(settings.acme_folder)), around.limit)
-    return certificate.acme(settings.acme, "", proofs, dns, lost_with)
+    return acme.judge(settings.acme, "", proofs, dns, lost_with)
 
 
 async def _proof(around: Surroundings, host: str, instance: str) -> Proof:

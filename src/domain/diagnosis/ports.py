@@ -8,7 +8,7 @@ from enum import Enum, auto
 from ipaddress import ip_address
 from typing import assert_never
 
-from tunnel_server.domain.diagnosis.finding import Finding, failed, ok, skipped, warning
+from tunnel_server.domain.diagnosis.finding import Finding, Verdict, failed, ok, skipped, warning
 
 
 class Holder(Enum):
@@ -38,21 +38,29 @@ class Listening:
     identity: str = ""
 
 
-def judge(found: Listening) -> Finding:
-    """Judge one port."""
+def judge(found: Listening, runs: bool) -> Finding:
+    """Judge one port; ``runs`` if this server was found on any."""
     at = f"{found.port}" if not found.host else f"{found.host} port {found.port}"
+    same = (
+        "give doctor the settings that the server has, the flags of `run` too; where systemd passes it sockets, set "
+        f"{found.setting} to the port of that one"
+    )
+    if runs and found.holder in (Holder.FREE, Holder.FORBIDDEN, Holder.NOT_HERE):
+        return warning(f"{at}: the server runs, but not here", same)
     where = "TUNNEL_SERVER_METRICS_HOST" if found.setting == "METRICS_PORT" else "TUNNEL_SERVER_LISTEN_HOST"
     match found.holder:
         case Holder.OURS:
             return ok(f"{at}: this server answers")
         case Holder.FREE:
-            return ok(f"{at} is free: the server does not run")
+            return ok(f"{at} is free: the server does not run, or not here")
         case Holder.UNKNOWN:
             return skipped(found.detail)
         case Holder.OTHER | Holder.TAKEN:
             return failed(
                 f"{at}: {found.detail}",
-                f"`ss -ltnp 'sport = :{found.port}'` as root names who has it: stop that, or set {found.setting} to "
+                f"{same}. Otherwise "
+                * runs
+                + f"`ss -ltnp 'sport = :{found.port}'` as root names who has it: stop that, or set {found.setting} to "
                 "another port",
             )
         case Holder.FORBIDDEN:
@@ -67,11 +75,11 @@ def judge(found: Listening) -> Finding:
             assert_never(found.holder)
 
 
-def metrics(found: Listening, addresses: Iterable[str]) -> Finding:
+def metrics(found: Listening, runs: bool, addresses: Iterable[str]) -> Finding:
     """Judge the metrics port; ``addresses`` are some that this machine has."""
-    verdict = judge(found)
+    verdict = judge(found, runs)
     public = [address for address in addresses if ip_address(address).is_global]
-    if found.holder in (Holder.OURS, Holder.FREE) and public and found.host in ("", "0.0.0.0", "::", public[0]):
+    if verdict.verdict is Verdict.OK and public and found.host in ("", "0.0.0.0", "::", public[0]):
         return warning(
             f"{verdict.found}; it listens on {public[0]} too, where all the world may read client ids",
             "set TUNNEL_SERVER_METRICS_HOST=127.0.0.1 or a private address, or keep strangers out with a firewall",

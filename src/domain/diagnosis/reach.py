@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tunnel_server.domain.diagnosis.certificate import untrusted
+from tunnel_server.domain.diagnosis.chain import untrusted
 from tunnel_server.domain.diagnosis.finding import Finding, failed, ok, warning
 from tunnel_server.domain.diagnosis.trouble import Kind, Trouble
 

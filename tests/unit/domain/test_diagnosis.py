@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tunnel_server.domain.diagnosis import certificate, clock, dns, host_key, plugins, ports, reach
-from tunnel_server.domain.diagnosis.certificate import Held, Needs, Proof
+from tunnel_server.domain.diagnosis import acme, certificate, chain, clock, dns, host_key, plugins, ports, reach
+from tunnel_server.domain.diagnosis.acme import Proof
+from tunnel_server.domain.diagnosis.certificate import Held, Needs
 from tunnel_server.domain.diagnosis.finding import Finding, Verdict, failed, healthy, ok, skipped, summary, warning
 from tunnel_server.domain.diagnosis.host_key import HostKey
 from tunnel_server.domain.diagnosis.ports import Holder, Listening
@@ -80,10 +81,32 @@ def test_of_many_addresses_some_are_told() -> None:
     ],
 )
 def test_a_port_is_judged_by_who_has_it(holder: Holder, verdict: Verdict, remedy: str) -> None:
-    found = ports.judge(Listening("PORT", "", 80, holder, "detail"))
+    found = ports.judge(Listening("PORT", "", 80, holder, "detail"), runs=False)
 
     assert found.verdict is verdict
     assert remedy in found.fix
+
+
+@pytest.mark.parametrize(
+    ("holder", "verdict"),
+    [
+        (Holder.OURS, Verdict.OK),
+        (Holder.UNKNOWN, Verdict.SKIPPED),
+        (Holder.FREE, Verdict.WARNING),
+        (Holder.FORBIDDEN, Verdict.WARNING),
+        (Holder.NOT_HERE, Verdict.WARNING),
+        (Holder.OTHER, Verdict.FAILED),
+        (Holder.TAKEN, Verdict.FAILED),
+    ],
+)
+def test_a_port_that_a_server_which_runs_does_not_have_is_not_its_own(holder: Holder, verdict: Verdict) -> None:
+    port = Listening("PORT", "", 80, holder, "detail")
+
+    found = ports.judge(port, runs=True)
+
+    assert found.verdict is verdict
+    assert ("set PORT to the port of that one" in found.fix) == (verdict in (Verdict.WARNING, Verdict.FAILED))
+    assert ports.metrics(port, True, ["10.0.0.1"]) == found
 
 
 @pytest.mark.parametrize(
@@ -97,7 +120,7 @@ def test_a_port_is_judged_by_who_has_it(holder: Holder, verdict: Verdict, remedy
     ],
 )
 def test_metrics_are_not_for_all_the_world(host: str, addresses: list[str], verdict: Verdict) -> None:
-    assert ports.metrics(Listening("METRICS_PORT", host, 8888, Holder.OURS), addresses).verdict is verdict
+    assert ports.metrics(Listening("METRICS_PORT", host, 8888, Holder.OURS), True, addresses).verdict is verdict
 
 
 # the host key
@@ -179,14 +202,14 @@ HTTPS = Needs("a.test", https=True)
 def test_certificates_have_to_be_for_base_and_labels_and_in_their_time(
     held: list[Held], needs: Needs, verdict: Verdict, remedy: str
 ) -> None:
-    found = certificate.configured(held, "", needs, DAY)
+    found = certificate.judge(held, "", needs, DAY)
 
     assert found.verdict is verdict
     assert remedy in found.fix
 
 
 def test_a_certificate_may_last_longer_than_the_calendar() -> None:
-    assert certificate.configured([Held("f", BOTH, 0, 1e15)], "", HTTPS, DAY).verdict is Verdict.OK
+    assert certificate.judge([Held("f", BOTH, 0, 1e15)], "", HTTPS, DAY).verdict is Verdict.OK
 
 
 @pytest.mark.parametrize(
@@ -195,7 +218,7 @@ def test_a_certificate_may_last_longer_than_the_calendar() -> None:
      (62, "covers a.test"), (0, "certificate.refused")],
 )  # fmt: skip
 def test_each_way_not_to_be_trusted_has_a_fix_of_its_own(code: int, remedy: str) -> None:
-    found = certificate.served([("b.test", None), ("a.test", Trouble(Kind.UNTRUSTED, "bad", code))])
+    found = chain.judge([("b.test", None), ("a.test", Trouble(Kind.UNTRUSTED, "bad", code))])
 
     assert found.verdict is Verdict.FAILED
     assert remedy in found.fix
@@ -204,9 +227,9 @@ def test_each_way_not_to_be_trusted_has_a_fix_of_its_own(code: int, remedy: str)
 def test_a_ca_needs_one_way_to_each_host() -> None:
     refused = (("http-01", "connection refused"), ("tls-alpn-01", ""))
 
-    assert certificate.acme("ca", "", [Proof("a.test", refused)], dns=False).verdict is Verdict.OK
-    assert "by dns-01" in certificate.acme("ca", "", [Proof("*.a.test", ())], dns=True).found
-    assert certificate.acme("ca", "", [Proof("a.test", refused[:1])], dns=False).verdict is Verdict.FAILED
+    assert acme.judge("ca", "", [Proof("a.test", refused)], dns=False).verdict is Verdict.OK
+    assert "by dns-01" in acme.judge("ca", "", [Proof("*.a.test", ())], dns=True).found
+    assert acme.judge("ca", "", [Proof("a.test", refused[:1])], dns=False).verdict is Verdict.FAILED
 
 
 # the ways here

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import asyncssh
 import certifi
 import pytest
 from certs import make_pair
@@ -142,6 +143,22 @@ async def test_what_is_no_ssh_is_told_of(answer: bytes) -> None:
     async with peer(saying(answer)) as port:
         with pytest.raises(EXPECTED):
             await ssh.greeting("127.0.0.1", port, b"", 0.3)
+
+
+async def test_a_host_key_is_seen_by_a_user_that_nobody_knows_and_who_has_no_home(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def nobody(user: int) -> None:
+        raise KeyError(user)
+
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    async with asyncssh.listen("127.0.0.1", 0, server_host_keys=[key]) as server:
+        monkeypatch.setattr("pwd.getpwuid", nobody)
+        monkeypatch.setattr("os.environ", {})
+
+        found = await ssh.greeting("127.0.0.1", server.get_port(), b"", 5)
+
+    assert found.fingerprint == key.get_fingerprint()
 
 
 async def test_an_ssh_server_without_a_host_key_still_has_a_banner() -> None:

@@ -4,15 +4,15 @@ import asyncio
 import json
 import os
 import re
-import time
 from pathlib import Path
 
 import pytest
 
-from tunnel_server.app.doctor import examination, patient, report
-from tunnel_server.app.doctor.examination import CHECKS, examine
-from tunnel_server.app.doctor.inside import check_host_key
-from tunnel_server.app.doctor.patient import How, Patient, admit
+from tunnel_server.adapters.checkup import clock
+from tunnel_server.app.doctor import checks, report
+from tunnel_server.app.doctor.checks import CHECKS, run_checks
+from tunnel_server.app.doctor.inputs import TIME_SERVER, How, Inputs, read_inputs
+from tunnel_server.app.doctor.inside import check_clock, check_host_key
 from tunnel_server.app.doctor.surroundings import Surroundings
 from tunnel_server.domain.diagnosis.finding import Finding, Verdict, ok, skipped, warning
 from tunnel_server.domain.errors import InvalidSetting
@@ -27,8 +27,11 @@ QUIET = {
 }
 
 
-def admitted(**environ: str) -> Patient:
-    return admit({}, QUIET | environ, None, How(0.5, ("127.0.0.1", 1)))
+SOON = How(0.5, ("127.0.0.1", 1), always=True)
+
+
+def inputs(how: How = SOON, **environ: str) -> Inputs:
+    return read_inputs({}, QUIET | environ, None, how)
 
 
 def test_the_page_has_each_check_and_no_other() -> None:
@@ -45,9 +48,9 @@ async def test_a_check_that_fails_or_hangs_leaves_the_others(monkeypatch: pytest
 
     monkeypatch.setitem(CHECKS, "plugins", fail)
     monkeypatch.setitem(CHECKS, "sessions", hang)
-    monkeypatch.setattr(examination, "LOOKS", 1)
+    monkeypatch.setattr(checks, "LOOKS", 1)
 
-    found = await examine(admitted())
+    found = await run_checks(inputs())
 
     assert "KeyError" in found["plugins"].found
     assert found["sessions"].verdict is Verdict.FAILED
@@ -56,32 +59,17 @@ async def test_a_check_that_fails_or_hangs_leaves_the_others(monkeypatch: pytest
     assert list(found) == list(CHECKS)
 
 
-def test_a_plugin_that_hangs_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(patient, "PLUGINS_WITHIN", 0.3)
-    (tmp_path / "slow.py").write_text("import threading\nthreading.Event().wait()\n")
-
-    began = time.monotonic()
-    found = admitted(TUNNEL_SERVER_PLUGINS_DIR=str(tmp_path), SSH_PORT="2299")
-
-    assert time.monotonic() - began < 10
-    assert found.hooks is None
-    assert "slow" in found.problem and "longer than 0.3 s" in found.problem
-    assert found.settings.ssh_port == 2299
-
-
 def test_without_plugins_the_default_base_url_is_as_ever(tmp_path: Path) -> None:
     (tmp_path / "bad.py").write_text("1/0\n")
 
-    found = admitted(TUNNEL_SERVER_PLUGINS_DIR=str(tmp_path), BASE_URL="", PORT="3001")
+    found = inputs(TUNNEL_SERVER_PLUGINS_DIR=str(tmp_path), BASE_URL="", PORT="3001")
 
     assert found.base.root_url == "http://localhost:3001/"
 
 
 def test_nobody_who_may_log_in_is_warned_of() -> None:
-    found = admitted(TUNNEL_SERVER_PLUGINS="reserved-names")
-
-    assert found.hooks is not None
-    assert not found.hooks.of("authenticate_client")
+    assert "authenticate_client" not in inputs(TUNNEL_SERVER_PLUGINS="reserved-names").hooks
+    assert "authenticate_client" in inputs(TUNNEL_SERVER_PLUGINS="accept-any-key").hooks
 
 
 @pytest.mark.parametrize(
@@ -97,11 +85,37 @@ def test_flags_that_mean_nothing_are_refused(limit: str, server: str) -> None:
     [("a.test", ("a.test", 123)), ("a.test:99", ("a.test", 99)), ("[::1]:9", ("::1", 9)), ("[::1]", ("::1", 123))],
 )
 def test_a_time_server_may_have_a_port(server: str, place: tuple[str, int]) -> None:
-    assert How.of("5s", server).time_server == place
+    assert How.of("5s", server) == How(5, place, always=True)
+
+
+async def test_a_time_server_is_asked_where_the_kernel_gives_no_word_or_always_or_never(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+
+    async def offset(address: str, port: int, limit: float) -> float:
+        asked.append((address, port))
+        return 0.0
+
+    async def found(word: bool | None, how: How) -> Finding:
+        monkeypatch.setattr(clock, "kept_by_kernel", lambda: word)
+        return await check_clock(Surroundings(inputs(how)))
+
+    monkeypatch.setattr(clock, "offset", offset)
+    never, always, otherwise = (How.of("5s", given) for given in ("none", "127.0.0.2:9", ""))
+
+    assert (never.time_server, otherwise.time_server) == (None, TIME_SERVER)
+    assert "no time server is to be asked" in (await found(None, never)).found
+    assert "no time server is to be asked" in (await found(False, never)).found
+    assert (await found(True, otherwise)).found == "the kernel says that it is kept"
+    assert asked == []
+    assert "127.0.0.2" in (await found(True, always)).found
+    assert "127.0.0.3" in (await found(None, How(5, ("127.0.0.3", 9)))).found
+    assert asked == [("127.0.0.2", 9), ("127.0.0.3", 9)]
 
 
 async def host_key(**environ: str) -> Finding:
-    return await check_host_key(Surroundings(admitted(**environ)))
+    return await check_host_key(Surroundings(inputs(**environ)))
 
 
 async def test_a_host_key_that_all_may_read_is_warned_of(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A machine of its own, as far as names, addresses and time go: namespaces of Linux, with a DNS and a time server."""
+"""A host of its own, as far as names, addresses and time go: namespaces of Linux, with a DNS and a time server."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ exec cat
 """
 
 
-class Village:
+class PrivateHost:
     """Stands while entered, on a folder that lasts as a volume does."""
 
     def __init__(self, folder: Path) -> None:
@@ -59,7 +59,7 @@ class Village:
         make_pair(self.folder, "ca.test", stem="ca-server")
         with ExitStack() as stack:
             self._settle(stack)
-            for program in ("names_and_time", "consulting"):
+            for program in ("names_and_time", "doctor_process"):
                 words = (sys.executable, str(_TESTS / f"{program}.py"), str(self.folder))
                 self._doctor = stack.enter_context(self.running(*words))
                 assert self._doctor.stdout is not None and self._doctor.stdout.readline() == "ready\n"

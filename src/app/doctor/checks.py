@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from tunnel_server.app.doctor import inside, outside, trust
-from tunnel_server.app.doctor.patient import Patient
+from tunnel_server.app.doctor.inputs import Inputs
 from tunnel_server.app.doctor.surroundings import Surroundings
 from tunnel_server.domain.diagnosis.finding import Finding, failed
 
@@ -34,9 +34,9 @@ CHECKS: dict[str, Callable[[Surroundings], Awaitable[Finding]]] = {
 }
 
 
-async def examine(patient: Patient) -> dict[str, Finding]:
-    """Return what each check finds, in their order; takes at most a few of ``patient``'s limits."""
-    around = Surroundings(patient)
+async def run_checks(inputs: Inputs) -> dict[str, Finding]:
+    """Return what each check finds, in their order; takes at most a few of the limits of ``inputs``."""
+    around = Surroundings(inputs)
     try:
         found = await asyncio.gather(*(_checked(check, around) for check in CHECKS.values()))
     finally:
