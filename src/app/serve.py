@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import gc
 import os
-import resource
 import signal
 import sys
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from tunnel_server.app.container import PASSED, Container
+from tunnel_server.app.file_limit import fitting, raise_file_limit
 from tunnel_server.app.keeping import passing
 from tunnel_server.app.welcome import welcome
 from tunnel_server.domain.errors import InvalidSocket, ListenerFailed, TunnelServerError
@@ -48,7 +48,7 @@ def run(settings: Settings, plugins: Hooks) -> int:
         InvalidHostKey: there is no host key to be had.
         InvalidPlugin: a plugin does not start.
     """
-    _raise_file_limit()
+    settings = fitting(settings, raise_file_limit())
     # Libraries that speak TLS to others would write their secrets there; ours goes by the setting tls_key_log.
     os.environ.pop("SSLKEYLOGFILE", None)
     return _runner()(_main(settings, plugins))
@@ -235,14 +235,6 @@ def _signals(stop: asyncio.Event) -> Iterator[None]:
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
-
-
-def _raise_file_limit() -> None:
-    """Take as many open files as the system lets us: each visitor is one."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _runner() -> Callable[[Coroutine[Any, Any, int]], int]:

@@ -30,6 +30,7 @@ from tunnel_server.domain.setting_types import (
 )
 
 PREFIX = "TUNNEL_SERVER_"
+MAX_FILE = 1 << 20  # octets
 
 Declared = tuple[str, Setting]  # a plugin's name, and what it declares
 
@@ -320,7 +321,11 @@ def _from_file(file: Path | None, names: Mapping[str, str | None], wrong: list[s
     if file is None:
         return {}
     try:
-        found = tomllib.loads(file.read_bytes().decode("utf-8"))
+        with file.open("rb") as opened:
+            text = opened.read(MAX_FILE + 1)
+        if len(text) > MAX_FILE:
+            raise InvalidSetting(f"the settings file {file} is larger than {MAX_FILE} octets")
+        found = tomllib.loads(text.decode("utf-8"))
     except OSError as error:
         raise InvalidSetting(f"cannot read the settings file {file}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -108,6 +108,28 @@ async def test_a_health_check_tells_whether_it_is_ready(tmp_path: Path) -> None:
     assert error.startswith("tunnel-server: not ready: ")
 
 
+@pytest.mark.parametrize("answer", ["a redirect", "nonsense", "a head without end", "silence"])
+async def test_a_health_check_ends_whatever_answers(tmp_path: Path, answer: str) -> None:
+    async def answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        match answer:
+            case "a redirect":
+                writer.write(b"HTTP/1.1 302 Found\r\nLocation: /healthz\r\nContent-Length: 0\r\n\r\n")
+            case "nonsense":
+                writer.write(b"SSH-2.0-x\r\n")
+            case "a head without end":
+                writer.write(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1000)
+            case "silence":
+                await asyncio.sleep(LIMIT)
+
+    async with Service(answers) as service:
+        status, _, error = await ended(tmp_path, "healthcheck", PORT=str(service.port))
+
+    assert status == 1
+    assert error.startswith("tunnel-server: not ready: ")
+    assert error.count("\n") == 1
+
+
 async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     async with command(tmp_path, "run", **QUIET, TUNNEL_SERVER_GRACE_PERIOD="1h") as process:
         started = await event(process, "server.started")

@@ -127,6 +127,7 @@ class Relay(TunnelEvents):
         self.control = control
         self._access_log = access_log
         self._visitors: dict[Connection, str] = {}  # and their addresses
+        self._dropped, self._next_drop_told = 0, 0.0
         self._per_address: Counter[str] = Counter()
         self._pools: dict[Tunnel, Pool] = {}
         self._client_shares: WeakKeyDictionary[Transport, Share] = WeakKeyDictionary()
@@ -170,7 +171,10 @@ class Relay(TunnelEvents):
             return False
         theirs = [visitor for visitor, address in self._visitors.items() if address == busiest]
         victim = next((visitor for visitor in theirs if visitor.phase is Phase.HEAD), theirs[0])
-        log.warning("visitor.dropped", reason="too many connections", address=busiest)
+        self._dropped += 1
+        if self.loop.time() >= self._next_drop_told:  # visitors decide how often that is: one line a second
+            log.warning("visitor.dropped", reason="too many connections", address=busiest, so_far=self._dropped)
+            self._next_drop_told = self.loop.time() + 1
         victim.transport.abort()
         self.left(victim)
         return True

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import errno
 import os
+import stat
+import tempfile
 from pathlib import Path
 
 import asyncssh
@@ -14,6 +17,9 @@ import structlog
 from tunnel_server.domain.errors import InvalidHostKey
 
 DEFAULT = Path("ssh/ssh_host_key")  # in the working folder; where nobody says anything else
+
+MAX_SIZE = 64 * 1024  # octets; a key has a few thousand
+NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)  # of file systems that have none, such as SMB's
 
 log = structlog.get_logger()
 
@@ -31,7 +37,7 @@ def load_host_key(path: Path, encoded: str | None) -> asyncssh.SSHKey:
     if encoded:
         return _decode(encoded)
     try:
-        return asyncssh.import_private_key(path.read_bytes())
+        return asyncssh.import_private_key(_read(path))
     except FileNotFoundError:
         return _generate(path)
     except OSError as error:
@@ -48,22 +54,31 @@ def _decode(encoded: str) -> asyncssh.SSHKey:
         raise InvalidHostKey(f"SSH_HOST_KEY is not the base64 of a private key: {error}") from None
 
 
+def _read(path: Path) -> bytes:
+    """Return what is in a file; a pipe that nobody writes to keeps nobody waiting, and a device fills no memory."""
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is no file")
+        return file.read(MAX_SIZE)
+
+
 def _generate(path: Path) -> asyncssh.SSHKey:
     key = asyncssh.generate_private_key("ssh-ed25519", comment="tunnel-server host key")
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(key.export_private_key())
-            file.flush()
-            os.fsync(file.fileno())
+        # A name of its own, whatever another process or an earlier one, which was killed, may have left there.
+        descriptor, fresh = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
-            os.link(fresh, path)  # not a rename: a key that another process just made there wins
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(key.export_private_key())
+                file.flush()
+                os.fsync(file.fileno())
+            _put(fresh, path)
         except FileExistsError:
             return asyncssh.import_private_key(path.read_bytes())
         finally:
-            fresh.unlink()
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(fresh)
     except OSError as error:
         # A container without a volume still serves. But who says where the key is has one, and means that one.
         if error.errno == errno.EROFS and path == DEFAULT:
@@ -74,3 +89,15 @@ def _generate(path: Path) -> asyncssh.SSHKey:
             "give one in SSH_HOST_KEY, or a writable SSH_HOST_KEY_PATH"
         ) from None
     return key
+
+
+def _put(fresh: str, path: Path) -> None:
+    """Give the file its name, unless another process just has."""
+    try:
+        os.link(fresh, path)  # not a rename: the key that is there wins
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        if path.exists():
+            raise FileExistsError from None
+        os.rename(fresh, path)

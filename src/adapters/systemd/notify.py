@@ -12,6 +12,7 @@ from typing import Self
 import structlog
 
 SEND_WITHIN = 1.0  # seconds, in which nothing else happens; systemd reads at once unless something is wrong with it
+MIN_PAUSE = 0.05  # seconds between signs of life, whatever the unit wants
 _MICROSECONDS = re.compile(r"[0-9]{1,20}")
 
 log = structlog.get_logger()
@@ -34,7 +35,6 @@ class Notifier:
         # One for all messages: at a later time there may be no descriptor left.
         if self._address:
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-            self._socket.settimeout(SEND_WITHIN)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -49,30 +49,33 @@ class Notifier:
         They are sent twice in the time after which systemd restarts the service for their absence, so that a loop
         that is stuck ends, whatever other threads do.
         """
-        self._send(f"READY=1\nSTATUS={status}")
+        self._send(f"READY=1\nSTATUS={status}", SEND_WITHIN)
         if self._pause:
             self._live()
 
     def stopping(self, within: float, status: str) -> None:
         """The service ends, and may take ``within`` seconds, however little its unit allows."""
         self._still()  # systemd watches no more
-        self._send(f"STOPPING=1\nEXTEND_TIMEOUT_USEC={int(within * 1e6)}\nSTATUS={status}")
+        self._send(f"STOPPING=1\nEXTEND_TIMEOUT_USEC={int(within * 1e6)}\nSTATUS={status}", SEND_WITHIN)
 
     def _live(self) -> None:
-        self._send("WATCHDOG=1")
+        self._send("WATCHDOG=1", 0)  # one that is not taken at once is not waited for: there will be another
         self._beat = asyncio.get_running_loop().call_later(self._pause, self._live)
 
     def _still(self) -> None:
         if self._beat is not None:
             self._beat.cancel()
 
-    def _send(self, message: str) -> None:
+    def _send(self, message: str, within: float) -> None:
         if self._socket is None:
             return
         name = self._address
         try:
             # "@" stands for the zero octet that an abstract name begins with (unix(7)).
-            self._socket.sendto(message.encode(), f"\0{name[1:]}" if name.startswith("@") else name)
+            # Connected, so that waiting for room is waiting for that of the peer.
+            self._socket.connect(f"\0{name[1:]}" if name.startswith("@") else name)
+            self._socket.settimeout(within)
+            self._socket.send(message.encode())
         except OSError as error:
             log.warning("systemd.not-told", socket=name, message=message, reason=str(error))
 
@@ -81,4 +84,4 @@ def _half(microseconds: str, pid: str) -> float:
     """Return half the watchdog's time, in seconds; 0 if there is none, or it is for another process."""
     if pid not in ("", str(os.getpid())) or not _MICROSECONDS.fullmatch(microseconds):
         return 0.0
-    return int(microseconds) / 2e6
+    return max(int(microseconds) / 2e6, MIN_PAUSE) if int(microseconds) else 0.0

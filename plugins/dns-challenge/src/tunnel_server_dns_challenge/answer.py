@@ -15,7 +15,7 @@ import dns.rcode
 import dns.rdataclass
 import dns.rdatatype
 
-from tunnel_server_dns_challenge.query import HEADER, Query, Unfit, read, wire_length
+from tunnel_server_dns_challenge.query import HEADER, Query, Unfit, read
 from tunnel_server_dns_challenge.zones import NS_TTL, RECORD_TTL, Zones
 
 MAX_DATAGRAM = 512  # octets, whatever a query allows: what everybody takes, and little to throw at somebody else
@@ -55,9 +55,9 @@ def _of_zone(query: Query, zones: Zones, size: int) -> Answer:
     if apex is None or (_is_meta(query.rdtype) and query.rdtype != dns.rdatatype.ANY):
         return Answer(_message(query, dns.rcode.REFUSED), "refused")
     # The apex ends the question's name: there it stands to be pointed at.
-    owner = struct.pack("!H", _POINTER | (HEADER + query.name_length - wire_length(apex)))
-    found = _found(query.rdtype, zones) if query.name == apex else []
-    rcode = dns.rcode.NOERROR if query.name == apex else dns.rcode.NXDOMAIN
+    owner = struct.pack("!H", _POINTER | (HEADER + apex))
+    found = [] if apex else _found(query.rdtype, zones)
+    rcode = dns.rcode.NXDOMAIN if apex else dns.rcode.NOERROR
     answers, soa = [owner + record for record in found], owner + _soa(zones)
     whole = _message(query, rcode, dns.flags.AA, answers, [] if answers else [soa])
     if len(whole) > size:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client import Counter
 
 PREFIX = "tunnel_server_dns_challenge_"
-OUTCOMES = ("answered", "refused", "not_understood", "shortened", "dropped")
+OUTCOMES = ("answered", "refused", "not_understood", "shortened", "dropped", "failed")
 
 
 class Metrics:

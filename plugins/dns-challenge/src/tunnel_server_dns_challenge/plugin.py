@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 
 from tunnel_server import DnsChallenge, Server, Setting, hookimpl
+from tunnel_server_dns_challenge.faults import Faults
 from tunnel_server_dns_challenge.metrics import Metrics
 from tunnel_server_dns_challenge.rates import Rates
 from tunnel_server_dns_challenge.settings import SETTINGS
@@ -54,10 +55,12 @@ class NameServer:
             )
         self._zones = Zones([CHALLENGE + base, *chosen["zones"]], chosen["ns_name"] or base)
         self._pairs = await bind(chosen["listen_host"], chosen["port"])
-        rates, turns = Rates(time.monotonic), Turns(time.perf_counter)
+        rates, turns, faults = Rates(time.monotonic), Turns(time.perf_counter), Faults(time.monotonic)
         for udp, tcp in self._pairs:
-            server.spawn(UdpServer(udp, self._zones, rates, turns, self._metrics).serve())
-            server.spawn(TcpServer(tcp, self._zones, turns, self._metrics).serve())
+            datagrams = UdpServer(udp, self._zones, rates, turns, self._metrics, faults)
+            connections = TcpServer(tcp, self._zones, turns, self._metrics, faults)
+            server.spawn(faults.keep("all of UDP", datagrams.serve))
+            server.spawn(faults.keep("all of TCP", connections.serve))
         log.info("dns-challenge.listening", port=chosen["port"], records_needed=", ".join(self._zones.delegations))
 
     @hookimpl

@@ -37,13 +37,12 @@ class Edns:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One question; ``question`` is it as it came, of which the name takes ``name_length`` octets."""
+    """One question; ``question`` is it as it came, and ``name`` what it begins with, in wire format."""
 
     id: int
     flags: int
     question: bytes
-    name_length: int
-    name: dns.name.Name
+    name: bytes
     rdtype: int
     rdclass: int
     edns: Edns | None
@@ -74,9 +73,9 @@ def _question(parser: dns.wire.Parser) -> Query:
     rdtype, rdclass = parser.get_struct("!HH")
     question = parser.wire[HEADER : parser.current]
     edns = _opt(parser) if additional else None
-    if parser.remaining() or length != wire_length(name):  # the latter: a name with pointers
+    if parser.remaining() or length != _wire_length(name):  # the latter: a name with pointers
         raise Unfit(dns.rcode.FORMERR)
-    return Query(number, flags, question, length, name, rdtype, rdclass, edns)
+    return Query(number, flags, question, question[:length], rdtype, rdclass, edns)
 
 
 def _opt(parser: dns.wire.Parser) -> Edns:
@@ -87,6 +86,6 @@ def _opt(parser: dns.wire.Parser) -> Edns:
     return Edns(version, bool(flags & _DNSSEC_OK))
 
 
-def wire_length(name: dns.name.Name) -> int:
+def _wire_length(name: dns.name.Name) -> int:
     """Return the octets of a name that is written out."""
     return sum(len(label) + 1 for label in name.labels)

@@ -30,5 +30,7 @@ class Turns:
             if self._paid - began > CREDIT:
                 await self._sleep(self._paid - began)
                 began = self._clock()
-            yield
-            self._paid = max(self._paid, began) + (self._clock() - began) / SHARE
+            try:
+                yield
+            finally:
+                self._paid = max(self._paid, began) + (self._clock() - began) / SHARE

@@ -8,6 +8,7 @@ import socket
 import sys
 
 from tunnel_server_dns_challenge.answer import MAX_DATAGRAM, answer
+from tunnel_server_dns_challenge.faults import Faults
 from tunnel_server_dns_challenge.metrics import Metrics
 from tunnel_server_dns_challenge.rates import Grant, Rates
 from tunnel_server_dns_challenge.turns import Turns
@@ -20,15 +21,18 @@ _Ancillary = list[tuple[int, int, bytes]]
 class UdpServer:
     """Answers on one socket. What cannot be answered in time is left to the kernel, which drops it."""
 
-    def __init__(self, sock: socket.socket, zones: Zones, rates: Rates, turns: Turns, metrics: Metrics) -> None:
+    def __init__(
+        self, sock: socket.socket, zones: Zones, rates: Rates, turns: Turns, metrics: Metrics, faults: Faults
+    ) -> None:
         self._sock = sock
         self._zones = zones
         self._rates = rates
         self._turns = turns
         self._metrics = metrics
+        self._faults = faults
 
     async def serve(self) -> None:
-        """Answer until cancelled."""
+        """Answer until cancelled. May be called again."""
         _tell_destinations(self._sock)
         while True:
             await _readable(self._sock)
@@ -41,20 +45,25 @@ class UdpServer:
         """Answer one datagram; false if there is none."""
         try:
             wire, ancillary, flags, peer = self._sock.recvmsg(MAX_DATAGRAM, socket.CMSG_SPACE(20))
-        except BlockingIOError:
+        except OSError:  # there is none, or it is the network's word on an earlier answer
             return False
-        except OSError:  # the network's word on an earlier answer
-            return True
         outcome = "dropped"
-        grant = self._rates.take(peer[0])
-        if grant is not Grant.NONE and not flags & socket.MSG_TRUNC:
-            reply = answer(wire, self._zones, MAX_DATAGRAM, grant is Grant.SHORT)
-            if reply is not None:
-                outcome = reply.outcome
-                with contextlib.suppress(OSError):  # its buffer is full, or there is no way back: it is asked again
-                    self._sock.sendmsg([reply.wire], _back(ancillary), 0, peer)
+        try:
+            grant = self._rates.take(peer[0])
+            if grant is not Grant.NONE and not flags & socket.MSG_TRUNC:
+                reply = answer(wire, self._zones, MAX_DATAGRAM, grant is Grant.SHORT)
+                if reply is not None:
+                    outcome = reply.outcome
+                    self._reply(reply.wire, ancillary, peer)
+        except Exception as error:  # the next one may be answered
+            outcome = "failed"
+            self._faults.log("a datagram", error)
         self._metrics.query("udp", outcome)
         return True
+
+    def _reply(self, wire: bytes, ancillary: _Ancillary, peer: tuple[object, ...]) -> None:
+        with contextlib.suppress(OSError):  # the buffer is full, or there is no way back: it is asked again
+            self._sock.sendmsg([wire], _back(ancillary), 0, peer)
 
 
 async def _readable(sock: socket.socket) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -125,15 +126,24 @@ def test_what_cannot_be_told_is_in_the_log(tmp_path: Path, address: Callable[[Pa
     assert [(entry["event"], entry["log_level"]) for entry in logs] == [("systemd.not-told", "warning")]
 
 
-def test_a_systemd_that_does_not_read_holds_nobody_up(systemd: Systemd, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(notify, "SEND_WITHIN", 0.05)
+async def test_a_systemd_that_does_not_read_costs_a_short_wait_at_the_start_and_none_later(systemd: Systemd) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
         other.setblocking(False)
         with suppress(BlockingIOError):
             while True:
                 other.sendto(b"x", systemd.address.replace("@", "\0"))
+        environ = systemd.environ(WATCHDOG_USEC="3600000000")
 
-        with capture_logs() as logs, Notifier(systemd.environ()) as notifier:
+        with capture_logs() as logs, Notifier(environ) as notifier:
+            worked, began = time.process_time(), time.monotonic()
             notifier.ready("up")
+            worked, waited = time.process_time() - worked, time.monotonic() - began
 
-    assert [entry["event"] for entry in logs] == ["systemd.not-told"]
+    assert [entry["message"].partition("\n")[0] for entry in logs] == ["READY=1", "WATCHDOG=1"]
+    assert notify.SEND_WITHIN <= waited < 2 * notify.SEND_WITHIN  # the second message is not waited for
+    assert worked < notify.SEND_WITHIN / 2  # and nobody is busy meanwhile
+
+
+@pytest.mark.parametrize("microseconds", ["1", "1000"])
+def test_signs_of_life_are_never_so_frequent_that_nothing_else_is_done(microseconds: str) -> None:
+    assert notify._half(microseconds, "") == notify.MIN_PAUSE
