@@ -58,6 +58,11 @@ class Project:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
+    def shell(self, line: str) -> None:
+        """Run a line of the page, which names the plugin of Docker."""
+        line = line.replace("docker compose", need("docker-compose"))
+        subprocess.run(["sh", "-ec", line], cwd=self.folder, env=self._environment, check=True, timeout=TIME)
+
     def override(self, content: dict[str, Any]) -> str:
         """Add a file for tests to those that are combined; return its name."""
         (self.folder / "test.yaml").write_text(yaml.safe_dump(content))
@@ -77,6 +82,14 @@ class Project:
 
 
 ENV = (COMPOSE / ".env.example").read_text()
+
+
+def typed(having: str) -> str:
+    """Return the one line to type of the page that has these words."""
+    [line] = [
+        line for line in (COMPOSE / "README.md").read_text().splitlines() if line[:4] == "    " and having in line
+    ]
+    return line.strip()
 
 
 def variables(env: str) -> set[str]:
@@ -249,7 +262,15 @@ def test_the_plain_file_serves_a_tunnel(image: str, tmp_path: Path, key: Path, a
         serves(server, f"http://{HOST}:3000")
         log = project.must("logs", "--no-color", "server")
         assert (log.count("server.stopped"), log.count("server.started")) == (1, 2)
-        assert "ssh/ssh_host_key" in project.must("exec", "-T", "server", "tar", "-C", "/data", "-cf", "-", ".")
+        key_file = ("exec", "-T", "server", "cat", "/data/ssh/ssh_host_key")
+        made = project.must(*key_file)
+        project.shell(typed("> data.tar"))
+        project.must("exec", "-T", "server", "rm", "-r", "/data/ssh")
+        project.shell(typed("< data.tar"))
+        assert project.must(*key_file) == made
+        assert (project.folder / "data.tar").stat().st_mode & 0o777 == 0o600
+        serves(server, f"http://{HOST}:3000")
+        assert project.must("logs", "--no-color", "server").count("server.started") == 3
         assert docker("inspect", "-f", "{{.State.Health.Status}}", server) in ("starting", "healthy")
 
 

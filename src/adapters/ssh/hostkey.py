@@ -41,7 +41,7 @@ def load_host_key(path: Path, encoded: str | None) -> asyncssh.SSHKey:
     except FileNotFoundError:
         return _generate(path)
     except OSError as error:
-        raise InvalidHostKey(f"cannot read the SSH host key {path}: {error.strerror}") from None
+        raise InvalidHostKey(f"cannot read the SSH host key {path}: {_reason(error)}") from None
     except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
         raise InvalidHostKey(f"{path} holds no usable SSH host key: {error}") from None
 
@@ -52,6 +52,11 @@ def _decode(encoded: str) -> asyncssh.SSHKey:
         return asyncssh.import_private_key(base64.b64decode(packed + "=" * (-len(packed) % 4), validate=True))
     except (binascii.Error, ValueError, asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
         raise InvalidHostKey(f"SSH_HOST_KEY is not the base64 of a private key: {error}") from None
+
+
+def _reason(error: OSError) -> str:
+    who = f" to user {os.geteuid()}, group {os.getegid()}" if isinstance(error, PermissionError) else ""
+    return f"{error.strerror}{who}"
 
 
 def _read(path: Path) -> bytes:
@@ -85,9 +90,10 @@ def _generate(path: Path) -> asyncssh.SSHKey:
             log.warning("host-key.not-kept", path=str(path), reason="the file system is read-only; it ends with us")
             return key
         raise InvalidHostKey(
-            f"cannot keep a new SSH host key at {path}: {error.strerror}; "
-            "give one in SSH_HOST_KEY, or a writable SSH_HOST_KEY_PATH"
+            f"there is no SSH host key at {path.absolute()}, and a new one cannot be kept there: {_reason(error)}; put "
+            "yours there, give it in SSH_HOST_KEY, or let the server write there"
         ) from None
+    log.info("host-key.made", path=str(path.absolute()), fingerprint=key.get_fingerprint())
     return key
 
 

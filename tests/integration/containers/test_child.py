@@ -22,7 +22,7 @@ def child(image: str, tmp_path: Path) -> str:
     assert len(lines) == 3
     (tmp_path / "Dockerfile").write_text("\n".join(lines).replace("FROM tunnel-server", f"FROM {image}"))
     made = shutil.ignore_patterns("build", "*.egg-info", "__pycache__")
-    shutil.copytree(ROOT / "plugins" / "quotas", tmp_path / "plugins" / "quotas", ignore=made)
+    shutil.copytree(ROOT / "plugins" / "quotas", tmp_path / "quotas", ignore=made)
     return build(tmp_path)
 
 

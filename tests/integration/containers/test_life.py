@@ -64,4 +64,7 @@ def test_a_host_key_that_is_not_where_it_is_said_to_be_is_no_reason_for_another(
     server = network.server(environ={"SSH_HOST_KEY_PATH": "/etc/secret/mistyped"}, read_only=True)
 
     assert server.ended() == 1
-    assert "cannot keep a new SSH host key at /etc/secret/mistyped: Read-only file system" in server.log
+    assert (
+        "no SSH host key at /etc/secret/mistyped, and a new one cannot be kept there: Read-only file system"
+        in server.log
+    )
