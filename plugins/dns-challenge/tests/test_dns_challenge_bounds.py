@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 
 import pytest
@@ -83,6 +84,22 @@ async def test_work_takes_its_share_of_the_time_and_no_more() -> None:
             worked += 0.0007
 
     assert worked == pytest.approx(SHARE * clock.now, rel=0.01)
+
+
+async def test_work_that_fails_takes_its_share_too() -> None:
+    clock, slept = Clock(), []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    turns = Turns(clock, sleep)
+    for _ in range(2):
+        with contextlib.suppress(RuntimeError):
+            async with turns.turn():
+                clock.now += 1.0
+                raise RuntimeError
+
+    assert slept == [pytest.approx(1.0 / SHARE - 1.0)]
 
 
 async def test_turns_are_one_after_the_other() -> None:
