@@ -50,7 +50,7 @@ def test_a_secret_without_the_host_key_s_name_ends_the_pod_which_says_so(tmp_pat
     secret["data"] = {"id_ed25519": secret["data"]["ssh_host_key"]}
 
     # A key of its own would be another at each start, and clients would refuse every one.
-    with pytest.raises(AssertionError, match=r"it ended: .*/etc/tunnel-server/ssh/ssh_host_key.*SSH_HOST_KEY_PATH"):
+    with pytest.raises(AssertionError, match=r"it ended: .*/etc/tunnel-server/ssh/ssh_host_key.*SSH_HOST_KEY"):
         Pod(manifests, image).start()
 
 
