@@ -123,7 +123,7 @@ def give(server, data, times):
             for _ in range(times): peer.sendall(data)
         except OSError: pass
 kept = []
-silent, endless, ssh = (socket.create_server(("192.0.2.7", port)) for port in map(int, sys.argv[1:]))
+silent, endless, ssh = (socket.create_server((sys.argv[1], port)) for port in map(int, sys.argv[2:]))
 for each in ((silent, b"", 0), (endless, b"x" * 65536, 10**6), (ssh, b"SSH-2.0-\x1b[31mOpenSSH\r\n", 1)):
     threading.Thread(target=give, args=each).start()
 print("ready", flush=True)
@@ -158,7 +158,7 @@ def test_when_everything_is_wrong_each_thing_is_told_with_its_remedy(
     names = {"tunnels.test": None, "*.tunnels.test": None}
     unprivileged = (need("setpriv"), "--bounding-set", "-net_bind_service", "--")
 
-    with host.running(sys.executable, "-c", IMPOSTOR, "3010", "8810", "2210") as impostor:
+    with host.running(sys.executable, "-c", IMPOSTOR, HERE, "3010", "8810", "2210") as impostor:
         assert impostor.stdout is not None and impostor.stdout.readline() == "ready\n"
         with host.says(names=names, offset=-1e6):
             done = host.command(*ASKED[:-1], "500ms", before=unprivileged, **wrong)
@@ -263,6 +263,16 @@ def test_another_server_at_the_base_host_is_found_out(host: PrivateHost, served:
     assert "another host key" in found["reach ssh"]["found"]
     assert "not this server: status 200" in mistaken["reach base"]["found"]
     assert "*.ca.test has no address" in mistaken["reach wildcard"]["found"]
+
+
+def test_an_ssh_server_without_a_host_key_is_told_of(host: PrivateHost, served: dict[str, str]) -> None:
+    with host.running(sys.executable, "-c", IMPOSTOR, OTHER, "3016", "8816", "2222") as impostor:
+        assert impostor.stdout is not None and impostor.stdout.readline() == "ready\n"
+        with host.says(names={"tunnels.test": {"A": [OTHER]}}):
+            _, found = host.doctor("500ms", **served)
+
+    assert found["reach ssh"]["found"].endswith(": no host key is shown (SSH-2.0-\x1b[31mOpenSSH)")
+    assert found["reach ssh"]["verdict"] == "failed"
 
 
 def test_before_the_start_ports_are_free_and_nobody_is_to_be_reached(host: PrivateHost, served: dict[str, str]) -> None:
@@ -414,6 +424,55 @@ def test_a_ca_has_to_get_to_port_80_or_443(host: PrivateHost, with_ca: dict[str,
     assert "port 443 to TLS_PORT" in by_443["acme"]["fix"]
     assert by_dns["acme"]["verdict"] == "failed"
     assert "dns_challenge" in by_dns["acme"]["fix"]
+
+
+TUNNEL = r"""
+import asyncio, sys, asyncssh
+async def app(reader, writer):
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 200 OK\r\nTunnel-Server-Instance: 0123\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+    writer.close()
+async def main():
+    server = await asyncio.start_server(app, "127.0.0.1", 0)
+    await asyncio.start_server(app, "192.0.2.8", 80)
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    options = {"client_keys": [key], "known_hosts": None, "config": None, "agent_path": None, "username": "x"}
+    async with asyncssh.connect("192.0.2.7", 2222, **options) as client:
+        await client.forward_remote_path_to_port("/web", "127.0.0.1", server.sockets[0].getsockname()[1])
+        urls = (await client.run("tunnel-url web")).stdout
+        print(urls.partition("//")[2].partition("/")[0].partition(":")[0], flush=True)
+        await asyncio.Event().wait()
+asyncio.run(main())
+"""
+
+
+def test_a_ca_gets_to_the_host_of_a_tunnel_whatever_its_app_answers(host: PrivateHost, with_ca: dict[str, str]) -> None:
+    with host.running(sys.executable, "-c", TUNNEL) as tunnel:
+        assert tunnel.stdout is not None
+        online = tunnel.stdout.readline().strip()
+        assert online.endswith(".tunnels.test"), tunnel.stderr and tunnel.stderr.read()
+        hosts = with_ca | {"TUNNEL_SERVER_ACME_HOSTS": f"tunnels.test, {online}, nobody.tunnels.test"}
+        _, here = host.doctor(**hosts)
+        with host.says(names={online: {"A": [OTHER]}}):
+            _, elsewhere = host.doctor(**hosts)
+
+    assert here["acme"]["found"] == "https://ca.test:14000/dir answers; proof by http-01"
+    assert f"does not get here by {online} (http-01: another answers: status 200;" in elsewhere["acme"]["found"]
+
+
+def test_the_tls_port_is_found_by_a_ca_before_there_is_a_certificate(
+    host: PrivateHost, with_ca: dict[str, str]
+) -> None:
+    first = with_ca | on_ports(17) | {
+        "TLS_PORT": "443", "BASE_URL": "https://tunnels.test", "TUNNEL_SERVER_TLS_CERT_DIR": "",
+        "TUNNEL_SERVER_ACME_CHALLENGES": "tls-alpn-01",
+    }  # fmt: skip
+
+    with host.server(**first):
+        _, found = host.doctor(**first)
+
+    assert found["certificate chain"]["verdict"] == "failed"
+    assert found["acme"]["found"] == "https://ca.test:14000/dir answers; proof by tls-alpn-01"
 
 
 def test_labels_that_get_certificates_on_demand_need_none_before(host: PrivateHost, with_ca: dict[str, str]) -> None:

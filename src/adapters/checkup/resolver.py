@@ -21,7 +21,7 @@ async def resolve(host: str, limit: float) -> Resolved:
         if error.errno in _MISSING:
             return Resolved(host, problem="does not exist", missing=True)
         return Resolved(host, problem=f"the resolver fails: {error.strerror}")
-    except (OSError, UnicodeError) as error:
+    except (OSError, ValueError) as error:
         return Resolved(host, problem=f"cannot be resolved: {error}")
     addresses = dict.fromkeys(str(entry[4][0]).partition("%")[0] for entry in found)
     return Resolved(host, tuple(addresses)[:MAX_ADDRESSES])

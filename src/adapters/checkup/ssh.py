@@ -34,7 +34,7 @@ async def greeting(address: str, port: int, preface: bytes, limit: float) -> Gre
     try:
         async with asyncio.timeout(limit):
             return Greeting(banner, await _fingerprint(address, port, preface))
-    except (OSError, asyncssh.Error):
+    except Exception:  # whatever a stranger's packets make of asyncssh
         return Greeting(banner, "")
 
 
@@ -55,9 +55,11 @@ async def _banner(address: str, port: int, preface: bytes) -> str:
 
 
 async def _fingerprint(address: str, port: int, preface: bytes) -> str:
-    own = await connected(address, port, preface)
     # asyncssh asks who we are and where we live, though nobody logs in; a container's user may be in no list of users.
     os.environ.setdefault("LOGNAME", "doctor")
     os.environ.setdefault("HOME", "/")
-    key = await asyncssh.get_server_host_key(sock=own, config=None)
+    # Without these, it reads that user's own keys, in a thread that the process would wait for.
+    options = asyncssh.SSHClientConnectionOptions(config=None, client_keys=None, agent_path=None)
+    own = await connected(address, port, preface)
+    key = await asyncssh.get_server_host_key(sock=own, config=None, options=options)
     return "" if key is None else key.get_fingerprint()

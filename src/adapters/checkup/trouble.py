@@ -6,6 +6,7 @@ import asyncio
 import errno
 import ssl
 
+from tunnel_server.domain.diagnosis.finding import quoted
 from tunnel_server.domain.diagnosis.trouble import Kind, Trouble
 
 EXPECTED = (OSError, EOFError, ValueError, asyncio.LimitOverrunError)  # what talking to a stranger may raise
@@ -16,9 +17,9 @@ def trouble_of(error: Exception, limit: float) -> Trouble:
     """Return what ``error`` means for somebody who waited up to ``limit`` seconds."""
     match error:
         case ssl.SSLCertVerificationError():
-            return Trouble(Kind.UNTRUSTED, f"certificate: {error.verify_message}", error.verify_code)
+            return Trouble(Kind.UNTRUSTED, f"certificate: {quoted(error.verify_message)}", error.verify_code)
         case ssl.SSLError():
-            return Trouble(Kind.OTHER, f"no TLS: {error.reason or error}")
+            return Trouble(Kind.OTHER, f"no TLS: {quoted(str(error.reason or error))}")
         case TimeoutError():
             return Trouble(Kind.SILENT, f"no answer within {limit:g} s")
         case ConnectionRefusedError():
@@ -30,4 +31,4 @@ def trouble_of(error: Exception, limit: float) -> Trouble:
         case asyncio.LimitOverrunError():
             return Trouble(Kind.OTHER, "the answer has no end")
         case _:
-            return Trouble(Kind.OTHER, str(error) or type(error).__name__)
+            return Trouble(Kind.OTHER, quoted(str(error)) or type(error).__name__)

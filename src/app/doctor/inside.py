@@ -12,6 +12,7 @@ from tunnel_server.adapters.checkup.aside import aside
 from tunnel_server.adapters.checkup.resolver import is_here, own_addresses
 from tunnel_server.adapters.checkup.trouble import EXPECTED, trouble_of
 from tunnel_server.adapters.ssh.hostkey import load_host_key
+from tunnel_server.app.discovery import HOUSE
 from tunnel_server.app.doctor.surroundings import Surroundings
 from tunnel_server.app.keeping import goes_with
 from tunnel_server.domain.diagnosis import clock, host_key, plugins, ports
@@ -23,7 +24,8 @@ from tunnel_server.domain.errors import InvalidHostKey
 async def check_plugins(around: Surroundings) -> Finding:
     """Check that plugins load and take their settings."""
     inputs = around.inputs
-    return plugins.judge(inputs.plugins, inputs.problem, "authenticate_client" in inputs.hooks)
+    guests = not HOUSE.keys() >= set(inputs.plugins)
+    return plugins.judge(inputs.plugins, inputs.problem, "authenticate_client" in inputs.hooks, guests)
 
 
 async def check_sessions(around: Surroundings) -> Finding:

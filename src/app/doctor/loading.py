@@ -55,6 +55,8 @@ def load_apart(flags: Mapping[str, str], environ: Mapping[str, str], file: Path 
         raise InvalidPlugin("the process that loads the plugins ended: one of them may have ended it") from None
     finally:
         child.kill()  # a thread of a plugin may go on
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(cast("int", child.pid), signal.SIGKILL)  # so may a program that one started, on our output
         child.join()
         receiver.close()
     if isinstance(found, Exception):
@@ -63,6 +65,7 @@ def load_apart(flags: Mapping[str, str], environ: Mapping[str, str], file: Path 
 
 
 def _send(sender: Connection, flags: Mapping[str, str], environ: Mapping[str, str], file: Path | None) -> None:
+    os.setpgid(0, 0)
     os.dup2(2, 1)  # what a plugin prints is not to be taken for a finding
     sys.stdout = sys.stderr
     found: Found | InvalidSetting | InvalidPlugin

@@ -13,7 +13,7 @@ from tunnel_server.adapters.control.plane import INSTANCE
 from tunnel_server.adapters.proxy.answers import NO_TUNNEL
 from tunnel_server.app.doctor.surroundings import Surroundings, described
 from tunnel_server.domain.diagnosis import dns, reach
-from tunnel_server.domain.diagnosis.finding import Finding, skipped
+from tunnel_server.domain.diagnosis.finding import Finding, quoted, skipped
 from tunnel_server.domain.diagnosis.ports import Holder, Listening
 from tunnel_server.domain.diagnosis.reach import Goal, Way
 
@@ -60,7 +60,8 @@ async def check_reach_base(around: Surroundings) -> Finding:
         return _unknown(http)
 
     async def ask(address: str) -> str:
-        answer = await web.ask(address, base.effective_port, _question(around, base.hostname), around.limit)
+        question = await _question(around, base.hostname)
+        answer = await web.ask(address, base.effective_port, question, around.limit)
         instance = answer.fields.get(INSTANCE.lower())
         if instance is None:
             return f"something answers that is not this server: {described(answer)}"
@@ -80,12 +81,11 @@ async def check_reach_wildcard(around: Surroundings) -> Finding:
     if dns.is_address(base.hostname) or (dns.is_local(base.hostname) and base.scheme == "https"):
         return skipped(f"no label below {base.hostname} has a name or certificate of its own")
 
-    question = _question(around, host)
-    if question.trust is not None and around.settings.acme_labels:
-        # A label's certificate is ordered once a tunnel has it and a visitor comes: this one never gets any.
-        question = replace(question, trust=web.anybody())
-
     async def ask(address: str) -> str:
+        question = await _question(around, host)
+        if question.trust is not None and around.settings.acme_labels:
+            # A label's certificate is ordered once a tunnel has it and a visitor comes: this one never gets any.
+            question = replace(question, trust=web.anybody())
         answer = await web.ask(address, base.effective_port, question, around.limit)
         redirected = base.scheme == "http" and around.settings.force_https and answer.status == 308
         if redirected or (answer.status == 502 and NO_TUNNEL.encode() in answer.body):
@@ -105,7 +105,8 @@ async def check_reach_ssh(around: Surroundings) -> Finding:
 
     async def ask(address: str) -> str:
         found = await ssh.greeting(address, own.port, b"", around.limit)
-        return "" if found.fingerprint == own.identity else f"another host key: {found.fingerprint} ({found.banner})"
+        shown = f"another host key: {found.fingerprint}" if found.fingerprint else "no host key is shown"
+        return "" if found.fingerprint == own.identity else f"{shown} ({quoted(found.banner)})"
 
     path = f"port {own.port} of {host} has to lead to SSH_PORT ({own.port})"
     goal = Goal(f"SSH to {host} port {own.port}", f"ssh-keyscan -p {own.port} {host.strip('[]')}", path, host)
@@ -119,8 +120,8 @@ def _unknown(port: Listening) -> Finding:
     return skipped(f"the server does not answer on {port.setting}: start it, or see the checks of its ports")
 
 
-def _question(around: Surroundings, host: str) -> web.Question:
-    trust = around.trust() if around.base.scheme == "https" else None
+async def _question(around: Surroundings, host: str) -> web.Question:
+    trust = await around.visitors() if around.base.scheme == "https" else None
     return web.Question(host, around.base.effective_port, trust=trust)
 
 

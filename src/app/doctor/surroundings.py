@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import ssl
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
@@ -19,6 +20,7 @@ from tunnel_server.adapters.control.plane import INSTANCE
 from tunnel_server.adapters.ssh.listener import SOFTWARE_VERSION
 from tunnel_server.app.doctor.inputs import Inputs
 from tunnel_server.domain.diagnosis.dns import Resolved, is_address, is_local
+from tunnel_server.domain.diagnosis.finding import quoted
 from tunnel_server.domain.diagnosis.ports import Holder, Listening
 from tunnel_server.domain.diagnosis.trouble import Kind
 from tunnel_server.domain.setting_types import Network
@@ -57,7 +59,14 @@ class Surroundings:
     async def resolved(self, host: str) -> Resolved:
         """Return what a name resolves to; those of this machine, and addresses, by definition."""
         if is_local(host):
-            return Resolved(host, (local(self.settings.listen_host),))
+            return await self.local(self.settings.listen_host)
+        return await self._resolved(host)
+
+    async def local(self, host: str) -> Resolved:
+        """Return by which address this machine gets to its own port that listens on ``host``."""
+        return await self._resolved(_THIS_MACHINE.get(host, host))
+
+    async def _resolved(self, host: str) -> Resolved:
         if is_address(host):
             return Resolved(host, (host.strip("[]"),))
         return await self._once(f"dns {host}", lambda: resolver.resolve(host, self.limit))
@@ -103,16 +112,20 @@ class Surroundings:
     async def _look_at(
         self, port: Listening, ask: Callable[[str, int], Coroutine[object, object, tuple[str, str]]]
     ) -> Listening:
+        own = await self.local(port.host)
+        if not own.addresses:
+            return replace(port, holder=Holder.NOT_HERE, detail=f"no address to listen on: {own.problem}")
+        address = own.addresses[0]
         try:
-            identity, other = await ask(local(port.host), port.port)
+            identity, other = await ask(address, port.port)
         except EXPECTED as error:
             trouble = trouble_of(error, self.limit)
             holder, detail = Holder.OTHER, f"something answers that is not this server: {trouble.text}"
             if trouble.kind in (Kind.REFUSED, Kind.UNREACHABLE):
-                holder, detail = await aside(partial(could_listen, port.host, port.port), self.limit)
-            return Listening(port.setting, port.host, port.port, holder, detail)
-        holder = Holder.OTHER if other else Holder.OURS
-        return Listening(port.setting, port.host, port.port, holder, other, identity)
+                place = port.host if not port.host or is_address(port.host) else address
+                holder, detail = await aside(partial(could_listen, place, port.port), self.limit)
+            return replace(port, holder=holder, detail=detail)
+        return replace(port, holder=Holder.OTHER if other else Holder.OURS, detail=other, identity=identity)
 
     async def _ask_http(self, address: str, port: int) -> tuple[str, str]:
         preface = told(address, self.settings.http_proxy_protocol)
@@ -123,8 +136,9 @@ class Surroundings:
 
     async def _ask_ssh(self, proxies: tuple[Network, ...], address: str, port: int) -> tuple[str, str]:
         found = await ssh.greeting(address, port, told(address, proxies), self.limit)
-        ours = found.banner == f"SSH-2.0-{SOFTWARE_VERSION}" and found.fingerprint
-        return found.fingerprint, "" if ours else f"another SSH server answers: {found.banner}"
+        if found.banner != f"SSH-2.0-{SOFTWARE_VERSION}":
+            return found.fingerprint, f"another SSH server answers: {quoted(found.banner)}"
+        return found.fingerprint, "" if found.fingerprint else "an SSH server answers and shows no host key"
 
     async def _ask_metrics(self, address: str, port: int) -> tuple[str, str]:
         answer = await web.ask(address, port, web.Question(address, port, "/metrics"), self.limit)
@@ -138,18 +152,30 @@ class Surroundings:
 
     async def _read_directory(self) -> float | None:
         file = self.settings.acme_ca_file
-        trust = web.only(Path(file)) if file else web.everybody()
+        trust = await self._list(partial(web.only, Path(file))) if file else await self.everybody()
         return await aside(partial(directory.read, self.settings.acme, trust, self.limit), self.limit)
 
-    def trust(self) -> ssl.SSLContext:
-        """Return how visitors verify; in development those who trust its CA."""
+    async def everybody(self) -> ssl.SSLContext:
+        """Return how visitors verify.
+
+        Raises:
+            OSError, ValueError: there is no list of CAs that can be read.
+        """
+        return await self._once("everybody", lambda: self._list(web.everybody))
+
+    async def visitors(self) -> ssl.SSLContext:
+        """Return how visitors verify, in development those who trust its CA; raises as ``everybody`` does."""
+        return await self._once("visitors", self._visitors) if self.settings.dev_tls else await self.everybody()
+
+    async def _visitors(self) -> ssl.SSLContext:
         authority = Path(self.settings.dev_tls_folder) / "ca.pem"
-        return web.only(authority) if self.settings.dev_tls and authority.exists() else web.everybody()
+        return await self._list(lambda: web.only(authority) if authority.exists() else web.everybody())
 
-
-def local(host: str) -> str:
-    """Return an address by which this machine gets to its own port that listens on ``host``."""
-    return _THIS_MACHINE.get(host, host)
+    async def _list(self, read: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+        try:
+            return await aside(read, self.limit)
+        except TimeoutError:
+            raise ValueError(f"the list of CAs cannot be read within {self.limit:g} s (see SSL_CERT_FILE)") from None
 
 
 def told(address: str, proxies: tuple[Network, ...]) -> bytes:
@@ -165,4 +191,5 @@ def described(answer: web.Answer) -> str:
     """Return an answer in a few words."""
     server = answer.fields.get("server")
     location = answer.fields.get("location")
-    return f"status {answer.status}" + (f" from {server}" if server else "") + (f" to {location}" if location else "")
+    whose = f" from {quoted(server)}" if server else ""
+    return f"status {answer.status}{whose}" + (f" to {quoted(location)}" if location else "")

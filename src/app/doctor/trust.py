@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from tunnel_server.adapters.checkup import web
+from tunnel_server.adapters.checkup import ssh, web
 from tunnel_server.adapters.checkup.aside import aside
 from tunnel_server.adapters.checkup.trouble import EXPECTED, trouble_of
 from tunnel_server.adapters.control.plane import INSTANCE
 from tunnel_server.adapters.tls.contexts import TlsOptions
 from tunnel_server.adapters.tls.watch import Watch
 from tunnel_server.app.container import certificate_sources
-from tunnel_server.app.doctor.surroundings import Surroundings, described, local, told
+from tunnel_server.app.doctor.surroundings import Surroundings, described, told
 from tunnel_server.app.keeping import goes_with
 from tunnel_server.app.settings import Settings
 from tunnel_server.domain.certificates import covered, covers
@@ -73,10 +74,11 @@ async def check_chain(around: Surroundings) -> Finding:
 
 
 async def _shown(around: Surroundings, host: str, port: int) -> Trouble | None:
-    address = local(around.settings.listen_host)
-    preface = told(address, around.settings.tls_proxy_protocol)
+    own = await around.local(around.settings.listen_host)
+    preface = told(own.addresses[0], around.settings.tls_proxy_protocol)
     try:
-        await web.ask(address, port, web.Question(host, port, trust=web.everybody(), preface=preface), around.limit)
+        question = web.Question(host, port, trust=await around.everybody(), preface=preface)
+        await web.ask(own.addresses[0], port, question, around.limit)
     except EXPECTED as error:
         return trouble_of(error, around.limit)
     return None
@@ -94,27 +96,56 @@ async def check_acme(around: Surroundings) -> Finding:
     dns = "dns-01" in settings.acme_challenges and "dns_challenge" in around.inputs.hooks
     http = await around.http()
     hosts = settings.acme_hosts[:MAX_HOSTS] if http.holder is Holder.OURS else ()
-    proofs = await asyncio.gather(*(_proof(around, host, http.identity) for host in hosts))
+    proofs = await asyncio.gather(*(_proof(around, host) for host in hosts))
     lost_with = await aside(partial(goes_with, Path(settings.acme_folder)), around.limit)
     return acme.judge(settings.acme, "", proofs, dns, lost_with)
 
 
-async def _proof(around: Surroundings, host: str, instance: str) -> Proof:
+async def _proof(around: Surroundings, host: str) -> Proof:
     if host.startswith("*."):
         return Proof(host, ())
     ways = {"http-01": web.Question(host, 80), "tls-alpn-01": web.Question(host, 443, trust=web.anybody())}
     wanted = [kind for kind in ways if kind in around.settings.acme_challenges]
-    answers = await asyncio.gather(*(_answer(around, ways[kind], instance) for kind in wanted))
+    answers = await asyncio.gather(*(_answer(around, ways[kind]) for kind in wanted))
     return Proof(host, tuple(zip(wanted, answers, strict=True)))
 
 
-async def _answer(around: Surroundings, question: web.Question, instance: str) -> str:
-    """Return what is wrong with the answer to ``question``; empty if this server gives it."""
+async def _answer(around: Surroundings, question: web.Question) -> str:
+    """Return why a CA that asks so would not get to this server; empty if it would."""
     found = await around.resolved(question.host)
     if not found.addresses:
         return found.problem
+    address = found.addresses[0]
     try:
-        answer = await web.ask(found.addresses[0], question.port, question, around.limit)
+        if question.trust is not None and await _is_tls_port(around, address, question.port):
+            return ""
+        if not await _answers(around, question.host):
+            # Its answers are a tunnel's, which may say what it likes: whether the port leads here, the base host tells.
+            question = replace(question, host=around.base.hostname)
+        answer = await web.ask(address, question.port, question, around.limit)
     except EXPECTED as error:
         return trouble_of(error, around.limit).text
-    return "" if answer.fields.get(INSTANCE.lower()) == instance else f"another answers: {described(answer)}"
+    return "" if await _is_ours(around, answer) else f"another answers: {described(answer)}"
+
+
+async def _is_tls_port(around: Surroundings, address: str, port: int) -> bool:
+    """Return whether SSH clients get to the TLS port there, which has to have no certificate yet for that."""
+    own = await around.tls()
+    if own.holder is not Holder.OURS:
+        return False
+    try:
+        return (await ssh.greeting(address, port, b"", around.limit)).fingerprint == own.identity
+    except EXPECTED:
+        return False
+
+
+async def _answers(around: Surroundings, host: str) -> bool:
+    """Return whether it is the server itself, and no tunnel, that answers here for ``host``."""
+    own = await around.local(around.settings.listen_host)
+    preface = told(own.addresses[0], around.settings.http_proxy_protocol)
+    asked = web.Question(host, 80, preface=preface)
+    return await _is_ours(around, await web.ask(own.addresses[0], around.settings.port, asked, around.limit))
+
+
+async def _is_ours(around: Surroundings, answer: web.Answer) -> bool:
+    return answer.fields.get(INSTANCE.lower()) == (await around.http()).identity

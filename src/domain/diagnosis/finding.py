@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+MAX_QUOTED = 200  # characters of what one stranger said
+
 
 class Verdict(StrEnum):
     """How a check ended. ``SKIPPED``: it could not be told, or there is nothing to tell; the text says which."""
@@ -52,6 +54,11 @@ def failed(found: str, fix: str) -> Finding:
 def skipped(found: str) -> Finding:
     """It was not looked at, or cannot be told."""
     return Finding(Verdict.SKIPPED, found)
+
+
+def quoted(text: str) -> str:
+    """Return what a stranger said, cut where it is too long to be told."""
+    return text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]}…"
 
 
 def healthy(findings: Iterable[Finding]) -> bool:

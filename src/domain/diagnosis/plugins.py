@@ -6,9 +6,14 @@ from collections.abc import Sequence
 
 from tunnel_server.domain.diagnosis.finding import Finding, failed, ok, warning
 
+OPEN = "accept-any-key"
 
-def judge(names: Sequence[str], problem: str, somebody_may_log_in: bool) -> Finding:
-    """Judge the plugins of these ``names``; ``problem`` tells why they could not be loaded or started."""
+
+def judge(names: Sequence[str], problem: str, somebody_may_log_in: bool, guests: bool = True) -> Finding:
+    """Judge the plugins of these ``names``; ``problem`` tells why they could not be loaded or started.
+
+    Without ``guests`` nobody refuses whom the house lets in.
+    """
     if problem:
         return failed(
             problem,
@@ -20,7 +25,8 @@ def judge(names: Sequence[str], problem: str, somebody_may_log_in: bool) -> Find
             f"{', '.join(names)}: none of them lets anybody log in",
             "add accept-any-key to TUNNEL_SERVER_PLUGINS, or a plugin that knows who may",
         )
-    return ok(", ".join(names))
+    open_to_all = "; any key may log in" if OPEN in names and not guests else ""
+    return ok(", ".join(names) + open_to_all)
 
 
 def sessions(secrets: int) -> Finding:

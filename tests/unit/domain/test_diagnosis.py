@@ -270,6 +270,8 @@ def test_ssh_may_be_published_on_another_port_but_not_with_another_key() -> None
 
 def test_plugins_have_to_load_and_let_somebody_in() -> None:
     assert plugins.judge(["a"], "", True).verdict is Verdict.OK
+    assert plugins.judge(["accept-any-key"], "", True, guests=False).found.endswith("any key may log in")
+    assert plugins.judge(["accept-any-key", "a"], "", True).found == "accept-any-key, a"
     assert "accept-any-key" in plugins.judge(["a"], "", False).fix
     assert "TUNNEL_SERVER_PLUGINS" in plugins.judge([], "plugin a cannot be loaded", False).fix
     assert plugins.sessions(1).verdict is Verdict.OK

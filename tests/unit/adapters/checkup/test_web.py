@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -157,6 +158,22 @@ async def test_a_host_key_is_seen_by_a_user_that_nobody_knows_and_who_has_no_hom
         monkeypatch.setattr("os.environ", {})
 
         found = await ssh.greeting("127.0.0.1", server.get_port(), b"", 5)
+
+    assert found.fingerprint == key.get_fingerprint()
+
+
+async def test_nobodys_own_keys_are_read_to_see_a_host_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = tmp_path / ".ssh" / "id_ed25519"
+    own.parent.mkdir()
+    os.mkfifo(own)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    key = asyncssh.generate_private_key("ssh-ed25519")
+
+    async with asyncssh.listen("127.0.0.1", 0, server_host_keys=[key]) as server:
+        try:
+            found = await ssh.greeting("127.0.0.1", server.get_port(), b"", 2)
+        finally:
+            os.close(os.open(own, os.O_RDWR | os.O_NONBLOCK))  # lets go of whoever waits for it
 
     assert found.fingerprint == key.get_fingerprint()
 

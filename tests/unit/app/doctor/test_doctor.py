@@ -4,16 +4,24 @@ import asyncio
 import json
 import os
 import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from socket import gethostname
+from typing import Any
 
 import pytest
 
-from tunnel_server.adapters.checkup import clock
+from tunnel_server.adapters.checkup import clock, web
+from tunnel_server.adapters.checkup.trouble import trouble_of
 from tunnel_server.app.doctor import checks, report
 from tunnel_server.app.doctor.checks import CHECKS, run_checks
 from tunnel_server.app.doctor.inputs import TIME_SERVER, How, Inputs, read_inputs
 from tunnel_server.app.doctor.inside import check_clock, check_host_key
-from tunnel_server.app.doctor.surroundings import Surroundings
+from tunnel_server.app.doctor.surroundings import Surroundings, described
+from tunnel_server.app.doctor.trusted import check_list_of_cas
 from tunnel_server.domain.diagnosis.finding import Finding, Verdict, ok, skipped, warning
 from tunnel_server.domain.errors import InvalidSetting
 
@@ -158,3 +166,67 @@ def test_the_report_is_one_line_each_whatever_was_found() -> None:
     assert lines[2:] == ["        fix: mend it", "skipped c                  no", "1 ok, 1 warning, 1 skipped"]
     assert json.loads(report.as_json(found))[0] == {"check": "a", "verdict": "ok", "found": "fine", "fix": ""}
     assert "\x1b" not in report.as_json(found)
+
+
+def test_nobody_can_fill_the_report() -> None:
+    found = {"a": warning("é" * 770_000, "mend it")}
+    answer = web.Answer(302, {"server": "x" * 64_000, "location": "y" * 64_000}, b"")
+
+    assert json.loads(report.as_json(found))[0]["found"] == "é" * report.MAX_TEXT + "…"
+    assert report.as_text(found).splitlines()[0].endswith("é…")
+    assert described(answer) == f"status 302 from {'x' * 200}… to {'y' * 200}…"
+    assert trouble_of(ValueError("z" * 9000), 1).text == "z" * 200 + "…"
+
+
+class Nobody(ThreadPoolExecutor):
+    """An executor whose work the end of a process would wait for, and so has none."""
+
+    def submit(self, *work: Any, **more: Any) -> Any:
+        raise AssertionError("in a thread that is waited for")
+
+
+@pytest.mark.parametrize("host", ["\udcff\udcfe", "a..b", "\x9b31m", "x" * 10_000, "localhost", "::1", gethostname()])
+async def test_whatever_it_is_to_listen_on_no_check_fails_by_itself_or_waits(host: str) -> None:
+    asyncio.get_running_loop().set_default_executor(Nobody())
+    listening = {"TUNNEL_SERVER_LISTEN_HOST": host, "TUNNEL_SERVER_METRICS_HOST": host}
+
+    found = await run_checks(inputs(**listening, PORT="1", METRICS_PORT="1"))
+
+    assert {check: each.found for check, each in found.items() if "check itself" in each.found} == {}
+    nowhere = host in ("\udcff\udcfe", "a..b", "\x9b31m", "x" * 10_000)
+    for check in ("port http", "port metrics"):
+        assert ("no address to listen on" in found[check].found) == nowhere
+        assert "something answers" not in found[check].found
+
+
+@pytest.fixture
+def pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Have a pipe that nobody writes to in the place of the list of CAs, in a folder that is one, too."""
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "pipe"))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+    yield tmp_path / "pipe"
+    os.close(os.open(tmp_path / "pipe", os.O_RDWR | os.O_NONBLOCK))  # lets go of the thread that still waits
+
+
+async def test_a_list_of_cas_that_cannot_be_read_holds_up_nobody(pipe: Path) -> None:
+    ca = {"TUNNEL_SERVER_ACME": "https://127.0.0.1:1/", "TUNNEL_SERVER_ACME_PRIVATE_CA": "true"}
+    asked = inputs(**ca, TUNNEL_SERVER_ACME_HOSTS="a.test", TUNNEL_SERVER_ACME_FOLDER=str(pipe.parent))
+
+    async with asyncio.timeout(10):
+        found = await run_checks(asked)
+
+    assert "the list of CAs cannot be read within 0.5 s (see SSL_CERT_FILE)" in found["acme"].found
+
+
+def test_a_list_of_cas_that_is_no_file_is_refused_before_it_is_read(pipe: Path) -> None:
+    script = (
+        "import os, sys\nfrom tunnel_server.app.doctor.trusted import check_list_of_cas\n"
+        "try: check_list_of_cas(os.environ)\nexcept Exception as error: print(error)\nprint('ssl' in sys.modules)"
+    )
+
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=20)
+
+    assert done.stdout.startswith(f"SSL_CERT_FILE: '{pipe}' is no file;") and done.stdout.endswith("False\n")
+    for harmless in ("", str(pipe.parent / "missing"), __file__, "x" * 9000, "a\0b"):
+        check_list_of_cas({"SSL_CERT_FILE": harmless})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import time
 from pathlib import Path
 
@@ -74,6 +75,17 @@ def test_plugins_are_loaded_once_with_their_settings_and_nothing_is_left(tmp_pat
     assert found.cookie_secrets == 1
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
+
+
+def test_what_a_plugin_starts_ends_with_it(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    start = f"import subprocess\nsubprocess.Popen(['sleep', '60'], pass_fds=[{writing}])\n1/0\n"
+
+    inputs(tmp_path, start)
+    os.close(writing)
+
+    assert select.select([reading], [], [], 10)[0], "somebody may still write"
+    os.close(reading)
 
 
 def test_a_setting_that_is_wrong_is_an_error_as_at_the_start(tmp_path: Path) -> None:
