@@ -205,6 +205,12 @@ def doctor(
     """Check DNS, ports, certificates, host key, clock and plugins from here; exit status 0 if nothing failed."""
     import asyncio
 
+    from tunnel_server.app.doctor.trusted import check_list_of_cas
+
+    try:
+        check_list_of_cas(os.environ)  # before what speaks TLS is imported
+    except InvalidSetting as error:
+        _fail(str(error), EXIT_USAGE)
     from tunnel_server.app import logs
     from tunnel_server.app.doctor import report
     from tunnel_server.app.doctor.checks import run_checks

@@ -130,6 +130,15 @@ async def test_a_health_check_ends_whatever_answers(tmp_path: Path, answer: str)
     assert error.count("\n") == 1
 
 
+async def test_a_doctor_waits_for_no_list_of_cas_that_is_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+
+    status, _, error = await ended(tmp_path, "doctor", SSL_CERT_FILE=str(tmp_path / "pipe"))
+
+    assert status == 2
+    assert "is no file; give one of CA certificates" in error
+
+
 async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     async with command(tmp_path, "run", **QUIET, TUNNEL_SERVER_GRACE_PERIOD="1h") as process:
         started = await event(process, "server.started")
