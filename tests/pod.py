@@ -79,7 +79,11 @@ class Pod:
 
     def port(self, name: str) -> int:
         """Return the port of this machine that leads to the container's port of this name."""
-        return published(self.id, self._number(name))
+        try:
+            return published(self.id, self._number(name))
+        except AssertionError:  # of a container that has ended, none is published
+            assert not (said := self._ended()), said
+            raise
 
     def stop(self) -> tuple[int, float]:
         """Stop it in the time that the preStop leaves; return the exit status and how long it took."""
